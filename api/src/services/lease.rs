@@ -1,0 +1,171 @@
+//! LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive and LeaseLeases.
+//!
+//! Owns: the order of steps of each. Called by: tonic. Invariants: an unknown lease is no error for a keep-alive
+//! (time to live 0) nor for a question (-1).
+//! Source: etcd `server/etcdserver/api/v3rpc/lease.go`.
+
+use std::pin::Pin;
+
+use futures::{Stream, stream};
+use keelson_mvcc::types::{Command, Outcome};
+use keelson_proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, lease_server::Lease,
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::kv::unexpected;
+use crate::{
+    call::{Call, OnLearner},
+    errors,
+    lease::LeaseChange,
+    options::LEASE_TTL_S_MAX,
+    quota::LEASE_COST_BYTES,
+    state::{AppState, Lifecycle},
+    transport::transport_status,
+};
+
+/// Ids tried when a server-chosen one is taken.
+const ID_ATTEMPTS: usize = 3;
+
+pub(super) struct LeaseService(pub(super) AppState);
+
+#[tonic::async_trait]
+impl Lease for LeaseService {
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        let state = &self.0;
+        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let LeaseGrantRequest { id: wanted, ttl } = request.into_inner();
+        state.check_quota(LEASE_COST_BYTES, &call).await?;
+        if ttl > LEASE_TTL_S_MAX {
+            return Err(errors::LEASE_TTL_TOO_LARGE.into());
+        }
+        let ttl_s = state.leases.effective_ttl_s(ttl);
+        let mut attempts = ID_ATTEMPTS;
+        let (revision, outcome) = loop {
+            let id = if wanted == 0 { state.leases.next_id() } else { wanted };
+            attempts -= 1;
+            match state.propose(Command::LeaseGrant { id, ttl_s }, &call).await {
+                // A client once chose the number we came to: take the next one.
+                Err(status) if wanted == 0 && attempts > 0 && status.message() == errors::LEASE_EXISTS.text => {}
+                answer => break answer?,
+            }
+        };
+        let Outcome::LeaseGrant { id, ttl_s } = outcome else { return Err(unexpected(&outcome)) };
+        state.leases.applied(LeaseChange::Granted { id, ttl_s });
+        let header = Some(state.header(revision));
+        Ok(Response::new(LeaseGrantResponse { header, id, ttl: ttl_s, error: String::new() }))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let state = &self.0;
+        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let id = request.into_inner().id;
+        let (revision, _) = state.propose(Command::LeaseRevoke { id, term: None }, &call).await?;
+        state.leases.applied(LeaseChange::Revoked { id });
+        Ok(Response::new(LeaseRevokeResponse { header: Some(state.header(revision)) }))
+    }
+
+    type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let (call, needs_leader) = self.0.admit_stream(request.metadata().as_ref(), OnLearner::Refused)?;
+        let state = self.0.clone();
+        let lifecycle = state.lifecycle();
+        // A stream may outlive the deadline of its first request by far; each renewal gets the server's own timeout.
+        let call = Call { timeout: state.options.request_timeout(), ..call };
+        let session = KeepAlive { state, call, needs_leader, lifecycle, requests: request.into_inner() };
+        let responses = stream::unfold(Some(session), |session| async {
+            let mut session = session?;
+            match session.next().await {
+                Ok(response) => response.map(|response| (Ok(response), Some(session))),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let state = &self.0;
+        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        let found = state.leases.time_to_live(id, keys, call.timeout).await?;
+        let header = Some(state.header_now());
+        Ok(Response::new(match found {
+            Some(found) => LeaseTimeToLiveResponse {
+                header,
+                id,
+                ttl: found.ttl_s,
+                granted_ttl: found.granted_s,
+                keys: found.keys,
+            },
+            None => LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
+        }))
+    }
+
+    async fn lease_leases(
+        &self,
+        request: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let state = &self.0;
+        state.admit(request.metadata(), OnLearner::Refused)?;
+        let leases = state.leases.list().map_err(errors::from_read)?.into_iter().map(|id| LeaseStatus { id }).collect();
+        Ok(Response::new(LeaseLeasesResponse { header: Some(state.header_now()), leases }))
+    }
+}
+
+/// One keep-alive stream.
+struct KeepAlive {
+    state: AppState,
+    call: Call,
+    needs_leader: bool,
+    lifecycle: watch::Receiver<Lifecycle>,
+    requests: Streaming<LeaseKeepAliveRequest>,
+}
+
+impl KeepAlive {
+    /// The answer to the next request; `None` once the client has no more.
+    async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Status> {
+        let request = tokio::select! {
+            biased;
+            status = ended(&mut self.lifecycle, self.needs_leader) => return Err(status),
+            request = self.requests.message() => {
+                request.map_err(|status| transport_status(&status).unwrap_or(status))?
+            }
+        };
+        let Some(LeaseKeepAliveRequest { id }) = request else { return Ok(None) };
+        // Taken before the renewal: the client must not see a revision at which the lease was already gone.
+        let header = Some(self.state.header_now());
+        let ttl = tokio::select! {
+            biased;
+            renewed = self.state.leases.renew(id, self.call.timeout) => renewed?.unwrap_or(0),
+            status = ended(&mut self.lifecycle, self.needs_leader) => return Err(status),
+        };
+        Ok(Some(LeaseKeepAliveResponse { header, id, ttl }))
+    }
+}
+
+/// Completes with the reason once an open stream must end from our side.
+pub(super) async fn ended(lifecycle: &mut watch::Receiver<Lifecycle>, needs_leader: bool) -> Status {
+    let leaderless = lifecycle.borrow().leaderless;
+    let over = |now: &Lifecycle| now.stopping || (needs_leader && now.leaderless != leaderless);
+    let stopping = match lifecycle.wait_for(over).await {
+        Ok(now) => now.stopping,
+        Err(_) => true,
+    };
+    if stopping { errors::STOPPED.into() } else { errors::NO_LEADER.into() }
+}

@@ -1,0 +1,238 @@
+//! What every service shares.
+//!
+//! Owns: [`AppState`]: handles to consensus, views, watches, leases, and the few steps all requests take (header,
+//! proposal, linearizable read, large reads off the async threads). Called by: the services, the binary's wiring.
+//! Invariants: a header's revision is never older than what the response shows; no step here holds a lock across an
+//! await.
+//! Source: etcd `server/etcdserver/v3_server.go`, `api/v3rpc/header.go`.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use keelson_mvcc::types::{Command, Outcome, Revision};
+use keelson_proto::etcdserverpb::ResponseHeader;
+use keelson_raftstore::{
+    consensus::{CallHandler, Consensus},
+    lane::{Lane, LaneEnd},
+};
+use tokio::sync::{Semaphore, watch};
+use tonic::Status;
+
+use crate::{
+    backend::{ReadAccess, View},
+    call::Call,
+    clock::Clock,
+    errors,
+    lease::{KIND_LEASE_RENEW, KIND_LEASE_TIME_TO_LIVE, LeaseManager},
+    options::ApiOptions,
+    quota::Quota,
+};
+
+/// How often a client that waits for the physical end of a compaction is looked after; the work itself takes longer.
+const COMPACTION_POLL: Duration = Duration::from_millis(20);
+
+/// What the wiring hands in.
+pub struct Parts {
+    /// Settings.
+    pub options: ApiOptions,
+    /// The replicated log.
+    pub consensus: Arc<dyn Consensus>,
+    /// Views of the applied state.
+    pub reader: Arc<dyn ReadAccess>,
+    /// Watch fan-out.
+    pub hub: keelson_watch::Hub,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Shared by all services of one member. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    inner: Arc<Inner>,
+    /// The way of replies into the runtime this copy serves.
+    lane: Option<Lane>,
+}
+
+/// See [`AppState`].
+pub struct Inner {
+    /// Settings.
+    pub options: ApiOptions,
+    /// The replicated log.
+    pub consensus: Arc<dyn Consensus>,
+    /// Views of the applied state.
+    pub reader: Arc<dyn ReadAccess>,
+    /// Watch fan-out.
+    pub hub: keelson_watch::Hub,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Lease timing of the leader.
+    pub leases: LeaseManager,
+    pub(crate) quota: Quota,
+    range_gate: Arc<Semaphore>,
+    lifecycle: watch::Sender<Lifecycle>,
+}
+
+/// What open streams must notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// The server is going away.
+    pub stopping: bool,
+    /// Counts the times the cluster was found to have had no leader for three election timeouts.
+    pub leaderless: u64,
+}
+
+impl Deref for AppState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl AppState {
+    /// Ties the parts together. Nothing runs until [`AppState::run_background`].
+    pub fn new(parts: Parts) -> Self {
+        let Parts { options, consensus, reader, hub, clock } = parts;
+        let leases = LeaseManager::new(&options, consensus.clone(), reader.clone(), clock.clone());
+        let quota = Quota::new(&options);
+        let range_gate = Arc::new(Semaphore::new(options.range_concurrency.max(1)));
+        let inner = Arc::new(Inner {
+            options,
+            consensus,
+            reader,
+            hub,
+            clock,
+            leases,
+            quota,
+            range_gate,
+            lifecycle: watch::Sender::new(Lifecycle::default()),
+        });
+        AppState { inner, lane: None }
+    }
+
+    /// A copy for the services of one runtime: its replies arrive through a lane of their own, one wake for each
+    /// group. [`LaneEnd::run`] is to be spawned on that runtime.
+    pub fn with_lane(&self) -> (AppState, LaneEnd) {
+        let (lane, end) = Lane::new();
+        (AppState { inner: self.inner.clone(), lane: Some(lane) }, end)
+    }
+
+    /// Times leases and watches for the loss of the leader, until [`AppState::stop`]. To be spawned once.
+    pub async fn run_background(self) {
+        let mut lifecycle = self.lifecycle();
+        tokio::select! {
+            biased;
+            _ = lifecycle.wait_for(|now| now.stopping) => {}
+            ((), ()) = async { tokio::join!(self.leases.run(), self.watch_leader()) } => {}
+        }
+    }
+
+    /// Ends all streams with `server stopped`. New requests still fail one by one through the consensus.
+    pub fn stop(&self) {
+        self.inner.lifecycle.send_modify(|lifecycle| lifecycle.stopping = true);
+    }
+
+    /// Replicates and applies a command. The reply's revision belongs into the header.
+    pub(crate) async fn propose(&self, command: Command, call: &Call) -> Result<(Revision, Outcome), Status> {
+        let proposal = self.inner.consensus.propose(&command, call.timeout, self.lane.as_ref());
+        // The command is encoded: give the request buffer back before waiting.
+        drop(command);
+        let reply = proposal.await.map_err(|error| call.status(errors::from_propose(error)))?;
+        match reply.outcome {
+            Ok(outcome) => Ok((reply.revision, outcome)),
+            Err(error) => Err(errors::from_apply(&error).status()),
+        }
+    }
+
+    /// Existing streams cost much more to re-open than a request costs to refuse, so they are given three election
+    /// timeouts.
+    async fn watch_leader(&self) {
+        let mut missed = 0;
+        loop {
+            self.clock.sleep(self.options.election_timeout).await;
+            missed = if self.consensus.status().leader.is_none() { missed + 1 } else { 0 };
+            if missed >= 3 {
+                self.inner.lifecycle.send_modify(|lifecycle| lifecycle.leaderless += 1);
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Follows [`Lifecycle`].
+    pub fn lifecycle(&self) -> watch::Receiver<Lifecycle> {
+        self.lifecycle.subscribe()
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<dyn View> {
+        self.reader.view()
+    }
+
+    /// A response header at `revision`.
+    pub fn header(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.options.cluster_id,
+            member_id: self.options.member_id,
+            revision,
+            raft_term: self.consensus.term(),
+        }
+    }
+
+    /// A response header at the newest revision.
+    pub fn header_now(&self) -> ResponseHeader {
+        self.header(self.view().revision())
+    }
+
+    /// Waits until the local view holds everything acknowledged so far.
+    pub(crate) async fn linearize(&self, call: &Call) -> Result<(), Status> {
+        let round = self.consensus.read_index(call.timeout);
+        round.await.map_err(|error| call.status(errors::from_read_index(error)))
+    }
+
+    /// Waits until the rows that compaction through `revision` freed are gone from this member's disk.
+    pub(crate) async fn compaction_settled(&self, revision: Revision) {
+        while self.view().physically_compacted() < revision {
+            self.clock.sleep(COMPACTION_POLL).await;
+        }
+    }
+
+    /// Runs a read that may take long on the blocking pool; few at a time, so that many large ranges cannot take
+    /// all memory and every core at once.
+    pub(crate) async fn read_blocking<T, F>(&self, read: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Status> + Send + 'static,
+    {
+        let permit = self.range_gate.clone().acquire_owned().await.map_err(|_| errors::STOPPED.status())?;
+        let work = tokio::task::spawn_blocking(move || {
+            let result = read();
+            drop(permit);
+            result
+        });
+        work.await.unwrap_or_else(|failure| {
+            tracing::error!(%failure, "a read panicked");
+            Err(Status::internal("read failed"))
+        })
+    }
+
+    /// The timeout of work that is not a client's request.
+    pub(crate) fn internal_call(&self) -> Call {
+        Call { timeout: self.options.request_timeout(), by_client: false }
+    }
+}
+
+/// What other members ask of this one; to be given to [`Consensus::serve_calls`].
+impl CallHandler for AppState {
+    fn call(&self, _from: u64, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let state = self.clone();
+        Box::pin(async move {
+            match kind {
+                KIND_LEASE_RENEW => state.leases.handle_renew(body).await,
+                KIND_LEASE_TIME_TO_LIVE => state.leases.handle_time_to_live(body).await,
+                other => Err(format!("unknown kind of request: {other}")),
+            }
+        })
+    }
+}

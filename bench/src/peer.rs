@@ -1,0 +1,165 @@
+//! Servers under comparison, as real processes with the same etcd flags.
+//!
+//! Owns: starting and stopping them, one node or three. Called by: `compare`.
+//! Invariants: each start has an empty data directory on the same disk; the process is killed when dropped; all
+//! members run on the cores they are told to.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::client::{CallError, Connection};
+use crate::clock::Clock;
+use crate::workload::Kind;
+
+/// How to start a server: the program and what comes before etcd's flags.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Column heading.
+    pub name: String,
+    /// Path of the binary.
+    pub binary: PathBuf,
+    /// Leading arguments, for example `store`.
+    pub arguments: Vec<String>,
+}
+
+/// Why a server did not come up.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum StartError {
+    #[error("{action}: {source}")]
+    Io { action: String, source: std::io::Error },
+    #[error("{name} was not ready within {seconds} s; its log is {log}")]
+    NotReady { name: String, seconds: u64, log: PathBuf },
+    #[error("{name} ended during its start; its log is {log}")]
+    Ended { name: String, log: PathBuf },
+}
+
+/// Running members of one server.
+pub struct Peers {
+    members: Vec<Child>,
+    /// Client endpoints, `host:port`.
+    pub endpoints: Vec<String>,
+    /// Time from the start of the first process to the first linearizable read.
+    pub ready_after: Duration,
+}
+
+impl Peers {
+    /// Starts `nodes` members in fresh folders below `directory`, pinned to `cores` where given.
+    ///
+    /// # Errors
+    /// A process cannot be started, ends, or answers no read within 30 seconds.
+    pub async fn start(
+        program: &Program,
+        nodes: usize,
+        directory: &Path,
+        cores: Option<&str>,
+    ) -> Result<Self, StartError> {
+        let io = |action: String| move |source| StartError::Io { action, source };
+        let ports: Vec<(u16, u16)> = free_ports(nodes * 2)
+            .map_err(io("find free ports".into()))?
+            .chunks(2)
+            .map(|pair| (pair[0], pair[1]))
+            .collect();
+        let cluster: Vec<String> =
+            ports.iter().enumerate().map(|(node, (_, peer))| format!("n{node}=http://127.0.0.1:{peer}")).collect();
+        let clock = Clock::start();
+        let mut peers = Peers { members: Vec::new(), endpoints: Vec::new(), ready_after: Duration::ZERO };
+        let mut logs = Vec::new();
+        for (node, (client, peer)) in ports.iter().enumerate() {
+            let data = directory.join(format!("{}-{node}", program.name));
+            std::fs::create_dir_all(&data).map_err(io(format!("create {}", data.display())))?;
+            let log_path = directory.join(format!("{}-{node}.log", program.name));
+            let log = std::fs::File::create(&log_path).map_err(io(format!("create {}", log_path.display())))?;
+            let mut command = match cores {
+                Some(cores) => {
+                    let mut command = Command::new("taskset");
+                    command.args(["-c", cores]).arg(&program.binary);
+                    command
+                }
+                None => Command::new(&program.binary),
+            };
+            command
+                .args(&program.arguments)
+                .arg(format!("--name=n{node}"))
+                .arg(format!("--data-dir={}", data.join("data").display()))
+                .arg(format!("--listen-client-urls=http://127.0.0.1:{client}"))
+                .arg(format!("--advertise-client-urls=http://127.0.0.1:{client}"))
+                .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+                .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+                .arg(format!("--initial-cluster={}", cluster.join(",")))
+                .arg("--initial-cluster-state=new")
+                .arg("--log-level=warn")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().map_err(io("share the log".into()))?)
+                .stderr(log);
+            let child = command.spawn().map_err(io(format!("start {}", program.binary.display())))?;
+            peers.members.push(child);
+            peers.endpoints.push(format!("127.0.0.1:{client}"));
+            logs.push(log_path);
+        }
+        for node in 0..nodes {
+            peers.wait_ready(program, node, &logs[node], clock).await?;
+        }
+        peers.ready_after = clock.elapsed();
+        Ok(peers)
+    }
+
+    /// Process ids of the members.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(Child::id).collect()
+    }
+
+    async fn wait_ready(
+        &mut self,
+        program: &Program,
+        node: usize,
+        log: &Path,
+        clock: Clock,
+    ) -> Result<(), StartError> {
+        const READY_WITHIN: Duration = Duration::from_secs(30);
+        while clock.elapsed() < READY_WITHIN {
+            if let Ok(Some(_)) = self.members[node].try_wait() {
+                return Err(StartError::Ended { name: program.name.clone(), log: log.to_owned() });
+            }
+            if read_once(&self.endpoints[node]).await.is_ok() {
+                return Ok(());
+            }
+            clock.sleep_until(clock.elapsed() + Duration::from_millis(5)).await;
+        }
+        Err(StartError::NotReady {
+            name: program.name.clone(),
+            seconds: READY_WITHIN.as_secs(),
+            log: log.to_owned(),
+        })
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            // A member that has ended already needs no kill.
+            let _ = member.kill();
+            let _ = member.wait();
+        }
+    }
+}
+
+/// One linearizable read of a key that does not exist.
+async fn read_once(endpoint: &str) -> Result<(), CallError> {
+    let mut connection = Connection::open(endpoint).await?;
+    let template = connection.template(Kind::Range.path());
+    let request = keelson_proto::etcdserverpb::RangeRequest {
+        key: bytes::Bytes::from_static(b"keelson-bench-ready"),
+        ..Default::default()
+    };
+    connection.call(&template, crate::client::frame(&request)).await.map(drop)
+}
+
+/// Ports nobody listens on at this moment.
+fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}

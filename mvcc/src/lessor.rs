@@ -1,0 +1,222 @@
+//! The timing of leases, kept in the leader's memory.
+//!
+//! Owns: when each lease would expire. Whether a lease exists is decided by the replicated state; this is only the
+//! clock beside it. Called by: the lease manager in `api`, and the simulation.
+//! Invariants: a lease is never reported expired before its time to live has passed since the last grant, renewal
+//! or promotion; while demoted nothing expires; time is monotonic and handed in as the duration since some start.
+//! Source: etcd `server/lease/lessor.go` for behaviour (promotion extends every lease, expiry is a proposal).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::types::{Lease, LeaseId};
+
+/// Expiry of one lease.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    ttl: Duration,
+    expires_at: Duration,
+    /// A revoke by expiry was handed out and is not yet applied; keep-alives are refused until then.
+    revoking: bool,
+}
+
+/// Expiry times of all leases, active only while this member leads.
+#[derive(Debug, Default)]
+pub struct Lessor {
+    leading: bool,
+    leases: BTreeMap<LeaseId, Entry>,
+    /// The same leases ordered by expiry; those with `revoking` are not in it.
+    by_expiry: BTreeSet<(Duration, LeaseId)>,
+}
+
+/// What a keep-alive found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease lives for its whole time to live again, given in seconds.
+    Renewed {
+        /// Seconds.
+        ttl_s: i64,
+    },
+    /// No such lease, or it has expired.
+    NotFound,
+    /// The lease has run out and its revocation is under way: wait for it, then report it as not found.
+    Expiring,
+    /// This member does not lead.
+    NotLeading,
+}
+
+impl Lessor {
+    /// Starts timing: every lease gets its remaining time (or its whole time to live, where it was never
+    /// checkpointed) plus `extension`, because this member cannot know of renewals its predecessor granted.
+    pub fn promote(&mut self, now: Duration, leases: &[Lease], extension: Duration) {
+        self.demote();
+        self.leading = true;
+        for lease in leases {
+            let remaining_s = if lease.remaining_s > 0 { lease.remaining_s } else { lease.ttl_s };
+            self.insert(lease.id, lease.ttl_s, now + seconds(remaining_s) + extension);
+        }
+    }
+
+    /// Stops timing: another member may lead now.
+    pub fn demote(&mut self) {
+        self.leading = false;
+        self.leases.clear();
+        self.by_expiry.clear();
+    }
+
+    /// True between [`Lessor::promote`] and [`Lessor::demote`].
+    pub fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    /// A grant was applied. Does nothing while demoted.
+    pub fn granted(&mut self, now: Duration, id: LeaseId, ttl_s: i64) {
+        if self.leading {
+            self.insert(id, ttl_s, now + seconds(ttl_s));
+        }
+    }
+
+    /// A revoke was applied, by whoever.
+    pub fn revoked(&mut self, id: LeaseId) {
+        if let Some(entry) = self.leases.remove(&id) {
+            self.by_expiry.remove(&(entry.expires_at, id));
+        }
+    }
+
+    /// A keep-alive. The caller makes sure of a recent quorum acknowledgement before it answers the client.
+    pub fn renew(&mut self, now: Duration, id: LeaseId) -> Renewal {
+        if !self.leading {
+            return Renewal::NotLeading;
+        }
+        let Some(entry) = self.leases.get_mut(&id) else { return Renewal::NotFound };
+        if entry.revoking || entry.expires_at <= now {
+            return Renewal::Expiring;
+        }
+        self.by_expiry.remove(&(entry.expires_at, id));
+        entry.expires_at = now + entry.ttl;
+        self.by_expiry.insert((entry.expires_at, id));
+        Renewal::Renewed { ttl_s: entry.ttl.as_secs() as i64 }
+    }
+
+    /// Time left, zero if it has run out; `None` for an unknown lease or while demoted.
+    pub fn remaining(&self, now: Duration, id: LeaseId) -> Option<Duration> {
+        self.leases.get(&id).map(|entry| entry.expires_at.saturating_sub(now))
+    }
+
+    /// Leases that have run out, earliest first, at most `count_max`. Each is handed out once; call
+    /// [`Lessor::retry`] when its revocation failed.
+    pub fn expired(&mut self, now: Duration, count_max: usize) -> Vec<LeaseId> {
+        let mut expired = Vec::new();
+        while expired.len() < count_max {
+            let Some(&(expires_at, id)) = self.by_expiry.first() else { break };
+            if expires_at > now {
+                break;
+            }
+            self.by_expiry.pop_first();
+            self.leases.get_mut(&id).expect("every lease ordered by expiry is known").revoking = true;
+            expired.push(id);
+        }
+        expired
+    }
+
+    /// The revocation of an expired lease did not come about: hand it out again.
+    pub fn retry(&mut self, id: LeaseId) {
+        if let Some(entry) = self.leases.get_mut(&id).filter(|entry| entry.revoking) {
+            entry.revoking = false;
+            self.by_expiry.insert((entry.expires_at, id));
+        }
+    }
+
+    /// When the next lease runs out, if any.
+    pub fn next_expiry(&self) -> Option<Duration> {
+        self.by_expiry.first().map(|&(expires_at, _)| expires_at)
+    }
+
+    fn insert(&mut self, id: LeaseId, ttl_s: i64, expires_at: Duration) {
+        self.revoked(id);
+        self.leases.insert(id, Entry { ttl: seconds(ttl_s), expires_at, revoking: false });
+        self.by_expiry.insert((expires_at, id));
+    }
+}
+
+fn seconds(count: i64) -> Duration {
+    Duration::from_secs(count.max(0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ZERO: Duration = Duration::ZERO;
+
+    fn at(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn lease(id: LeaseId, ttl_s: i64, remaining_s: i64) -> Lease {
+        Lease { id, ttl_s, remaining_s }
+    }
+
+    #[test]
+    fn nothing_expires_early_or_twice() {
+        let mut lessor = Lessor::default();
+        lessor.promote(ZERO, &[lease(1, 10, 0), lease(2, 5, 0)], at(1));
+        assert_eq!(lessor.expired(at(5), 10), []);
+        assert_eq!(lessor.expired(at(6), 10), [2]);
+        assert_eq!(lessor.expired(at(20), 10), [1]);
+        assert_eq!(lessor.expired(at(20), 10), []);
+    }
+
+    #[test]
+    fn a_renewal_starts_the_whole_time_again() {
+        let mut lessor = Lessor::default();
+        lessor.promote(ZERO, &[], ZERO);
+        lessor.granted(ZERO, 7, 10);
+        assert_eq!(lessor.renew(at(9), 7), Renewal::Renewed { ttl_s: 10 });
+        assert_eq!(lessor.expired(at(18), 10), []);
+        assert_eq!(lessor.remaining(at(18), 7), Some(at(1)));
+        assert_eq!(lessor.expired(at(19), 10), [7]);
+    }
+
+    #[test]
+    fn an_expired_lease_is_never_renewed() {
+        let mut lessor = Lessor::default();
+        lessor.promote(ZERO, &[lease(1, 2, 0)], ZERO);
+        assert_eq!(lessor.renew(at(2), 1), Renewal::Expiring);
+        assert_eq!(lessor.expired(at(2), 1), [1]);
+        assert_eq!(lessor.renew(at(2), 1), Renewal::Expiring);
+        lessor.retry(1);
+        assert_eq!(lessor.renew(at(2), 1), Renewal::Expiring);
+        assert_eq!(lessor.expired(at(2), 1), [1]);
+        lessor.revoked(1);
+        assert_eq!(lessor.renew(at(2), 1), Renewal::NotFound);
+    }
+
+    #[test]
+    fn a_checkpointed_lease_resumes_where_it_was() {
+        let mut lessor = Lessor::default();
+        lessor.promote(at(100), &[lease(1, 3600, 20)], at(1));
+        assert_eq!(lessor.remaining(at(100), 1), Some(at(21)));
+        assert_eq!(lessor.renew(at(101), 1), Renewal::Renewed { ttl_s: 3600 });
+    }
+
+    #[test]
+    fn a_follower_times_nothing() {
+        let mut lessor = Lessor::default();
+        lessor.granted(ZERO, 1, 1);
+        assert_eq!(lessor.expired(at(100), 10), []);
+        assert_eq!(lessor.renew(ZERO, 1), Renewal::NotLeading);
+        lessor.promote(ZERO, &[lease(1, 1, 0)], ZERO);
+        lessor.demote();
+        assert_eq!(lessor.expired(at(100), 10), []);
+    }
+
+    #[test]
+    fn the_earliest_go_first_within_the_bound() {
+        let mut lessor = Lessor::default();
+        let leases: Vec<_> = (1..=10).map(|id| lease(id, 11 - id, 0)).collect();
+        lessor.promote(ZERO, &leases, ZERO);
+        assert_eq!(lessor.expired(at(100), 3), [10, 9, 8]);
+        assert_eq!(lessor.next_expiry(), Some(at(4)));
+    }
+}

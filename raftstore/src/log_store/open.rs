@@ -1,0 +1,77 @@
+//! The log as it is found at start.
+//!
+//! Owns: turning what the WAL recovered into the log's state. Called by: `node`.
+//! Invariant: everything recovered is durable, so the log starts with durable = last.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use keelson_wal::Recovered;
+use parking_lot::Mutex;
+
+use super::device::LogDevice;
+use super::in_flight::InFlight;
+use super::sizes::Sizes;
+use super::tail::Tail;
+use super::{Log, LogOptions, State};
+use crate::clock::Clock;
+use crate::codec;
+use crate::progress::Progress;
+
+impl Log {
+    /// The log on `device`, as `recovered` from it.
+    ///
+    /// # Errors
+    /// A recovered value this version does not understand.
+    pub fn open(
+        device: Arc<dyn LogDevice>,
+        recovered: Recovered,
+        options: LogOptions,
+        clock: Clock,
+    ) -> io::Result<Arc<Self>> {
+        let vote = recovered.vote.map(|bytes| codec::decode_vote(&bytes)).transpose().map_err(io::Error::other)?;
+        let committed =
+            recovered.committed.map(|bytes| codec::decode_log_id(&bytes)).transpose().map_err(io::Error::other)?;
+        let purged = recovered
+            .purged
+            .map(|(_, bytes)| codec::decode_log_id(&bytes))
+            .transpose()
+            .map_err(io::Error::other)?;
+
+        let first = recovered.tail.first().map(|record| record.index);
+        let after_purge = purged.map_or(0, |purged| purged.index + 1);
+        let mut tail = Tail::empty(first.unwrap_or(after_purge));
+        let mut sizes = Sizes::default();
+        let mut last = purged;
+        for record in recovered.tail {
+            sizes.push(record.index, record.payload.len());
+            let entry = codec::entry(record.term, record.index, &record.payload).map_err(io::Error::other)?;
+            last = Some(entry.log_id);
+            tail.push(entry);
+        }
+        let next = last.map_or(0, |last| last.index + 1);
+        assert_eq!(recovered.last_index.map_or(after_purge, |last| last + 1), next, "the tail ends with the last entry");
+        tail.shrink(next, options.tail_bytes_max);
+
+        // The mark is noted with later blocks, so it may name an entry that was cut with a torn tail.
+        let committed = committed.filter(|committed| committed.index < next);
+        Ok(Arc::new(Log {
+            device,
+            options,
+            clock,
+            durable: Progress::starting_at(next),
+            committed_next: AtomicU64::new(committed.map_or(0, |committed| committed.index + 1)),
+            recovered_next: AtomicU64::new(next),
+            state: Mutex::new(State {
+                tail,
+                purged,
+                last,
+                vote,
+                committed_at_open: committed,
+                in_flight: InFlight::default(),
+                sizes,
+            }),
+        }))
+    }
+}

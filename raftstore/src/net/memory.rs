@@ -1,0 +1,196 @@
+//! A network in memory: for tests and the simulation.
+//!
+//! Owns: who can be reached, which links are cut, how long a message takes. Called by: tests, `tests/sim`.
+//! Messages are encoded and decoded as on a real network. A message to a member that is not there was certainly not
+//! delivered; one over a cut link waits until the link is whole again, as TCP does, or until its sender gives up.
+//! Invariants: messages of one stream stay in order; under the simulation's runtime one seed gives one run, because
+//! delays are drawn from the runtime's generator.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use openraft::async_runtime::AsyncRuntime;
+use parking_lot::Mutex;
+use rand::Rng;
+
+use super::{Answers, Frame, Peer, PeerService, Route, Transport, TransportError};
+use crate::types::MemberId;
+
+/// Messages of a stream that may be under way at once.
+const STREAM_WINDOW: usize = 64;
+/// How often a message looks whether its link is whole again.
+const CUT_PAUSE: Duration = Duration::from_millis(10);
+
+/// The network all members of a test share.
+pub struct MemoryNetwork<RT> {
+    shared: Arc<Shared>,
+    runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT> Clone for MemoryNetwork<RT> {
+    fn clone(&self) -> Self {
+        MemoryNetwork { shared: self.shared.clone(), runtime: PhantomData }
+    }
+}
+
+impl<RT> Default for MemoryNetwork<RT> {
+    fn default() -> Self {
+        MemoryNetwork { shared: Arc::default(), runtime: PhantomData }
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    members: Mutex<BTreeMap<MemberId, Arc<dyn PeerService>>>,
+    /// From, to: one direction each.
+    cut: Mutex<BTreeSet<(MemberId, MemberId)>>,
+    delay_us_max: AtomicU64,
+}
+
+impl<RT: AsyncRuntime> MemoryNetwork<RT> {
+    /// Makes a member reachable.
+    pub fn join(&self, id: MemberId, service: Arc<dyn PeerService>) {
+        self.shared.members.lock().insert(id, service);
+    }
+
+    /// A member is gone: new messages to it fail at once.
+    pub fn leave(&self, id: MemberId) {
+        self.shared.members.lock().remove(&id);
+    }
+
+    /// The way out of `from`.
+    pub fn transport(&self, from: MemberId) -> Arc<dyn Transport> {
+        Arc::new(MemoryTransport { network: self.clone(), from })
+    }
+
+    /// Nothing passes from `from` to `to` any more.
+    pub fn cut(&self, from: MemberId, to: MemberId) {
+        self.shared.cut.lock().insert((from, to));
+    }
+
+    /// Cuts a member off, both ways.
+    pub fn isolate(&self, id: MemberId, others: impl IntoIterator<Item = MemberId>) {
+        for other in others.into_iter().filter(|other| *other != id) {
+            self.cut(id, other);
+            self.cut(other, id);
+        }
+    }
+
+    /// Everything passes again.
+    pub fn heal(&self) {
+        self.shared.cut.lock().clear();
+    }
+
+    /// Each message takes up to this long, drawn at random.
+    pub fn set_delay_max(&self, delay: Duration) {
+        self.shared.delay_us_max.store(delay.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    async fn pass(&self, from: MemberId, to: MemberId) {
+        while self.shared.cut.lock().contains(&(from, to)) {
+            RT::sleep(CUT_PAUSE).await;
+        }
+        let max_us = self.shared.delay_us_max.load(Ordering::Relaxed);
+        if max_us > 0 {
+            let delay_us = RT::thread_rng().next_u64() % max_us;
+            RT::sleep(Duration::from_micros(delay_us)).await;
+        }
+    }
+
+    fn member(&self, id: MemberId) -> Result<Arc<dyn PeerService>, TransportError> {
+        let member = self.shared.members.lock().get(&id).cloned();
+        member.ok_or_else(|| TransportError::Unreachable(format!("member {id:x} is not there")))
+    }
+}
+
+struct MemoryTransport<RT> {
+    network: MemoryNetwork<RT>,
+    from: MemberId,
+}
+
+impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
+    fn call(
+        &self,
+        to: &Peer,
+        _route: Route,
+        request: Frame,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
+        let (network, from, to) = (self.network.clone(), self.from, to.id);
+        async move {
+            let exchange = async {
+                let member = network.member(to)?;
+                network.pass(from, to).await;
+                let answer = member.call(request.into_bytes()).await;
+                network.pass(to, from).await;
+                Ok(answer)
+            };
+            RT::timeout(timeout, exchange).await.unwrap_or(Err(TransportError::Timeout))
+        }
+        .boxed()
+    }
+
+    fn stream(
+        &self,
+        to: &Peer,
+        _route: Route,
+        requests: BoxStream<'static, Frame>,
+    ) -> BoxFuture<'static, Result<Answers, TransportError>> {
+        let (network, from, to) = (self.network.clone(), self.from, to.id);
+        async move {
+            let member = network.member(to)?;
+            let there = network.clone();
+            let incoming = requests
+                .map(move |request| {
+                    let network = there.clone();
+                    async move {
+                        network.pass(from, to).await;
+                        Ok(request.into_bytes())
+                    }
+                })
+                .buffered(STREAM_WINDOW);
+            let answers = member.stream(incoming.boxed()).map(move |answer| {
+                let network = network.clone();
+                async move {
+                    network.pass(to, from).await;
+                    Ok(answer)
+                }
+            });
+            Ok(answers.buffered(STREAM_WINDOW).boxed())
+        }
+        .boxed()
+    }
+
+    fn upload(
+        &self,
+        to: &Peer,
+        _route: Route,
+        chunks: BoxStream<'static, Frame>,
+    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
+        let (network, from, to) = (self.network.clone(), self.from, to.id);
+        async move {
+            let member = network.member(to)?;
+            let there = network.clone();
+            let incoming = chunks.then(move |chunk| {
+                let network = there.clone();
+                async move {
+                    network.pass(from, to).await;
+                    Ok(chunk.into_bytes())
+                }
+            });
+            let answer = member.upload(incoming.boxed()).await;
+            network.pass(to, from).await;
+            Ok(answer)
+        }
+        .boxed()
+    }
+
+    fn forget(&self, _id: MemberId) {}
+}

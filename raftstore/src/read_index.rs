@@ -1,0 +1,148 @@
+//! Linearizable reads: one round to a quorum for everybody who is waiting.
+//!
+//! Owns: the readers that wait for a round, and the task that runs rounds one after the other. Called by: `api`
+//! threads ([`Reads::wait`]), `net::server` for other members ([`Reads::wait_as_leader`]).
+//!
+//! # Invariants
+//! - A reader is answered by a round that began after it arrived: the waiting list is taken before the round starts.
+//! - Each round is confirmed by acknowledgements of heartbeats sent in that round (openraft numbers them), so that
+//!   answers delayed by a stopped process confirm nothing.
+//! - A sole voter confirms itself, without network and without waiting for any fsync.
+//! - A member that is not the leader asks the leader, then waits for its own apply.
+//!
+//! ```text
+//! readers:   a b   c d e        f
+//! rounds:    |--1--|----2----|---3--|      1 answers a, 2 answers b..e if they came while 1 was running
+//! ```
+//! Source: etcd server/etcdserver/v3_server.go, `linearizableReadLoop`; its bug #20418 for the second rule.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use keelson_mvcc::KvEngine;
+use openraft::ReadPolicy;
+use openraft::async_runtime::AsyncRuntime;
+use openraft::errors::{LinearizableReadError, RaftError};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::node::Core;
+
+/// How long a round waits for the leader's answer before another round begins; etcd's value.
+const ROUND: Duration = Duration::from_millis(500);
+/// Pause while there is no leader.
+const PAUSE: Duration = Duration::from_millis(10);
+
+struct Reader {
+    answer: oneshot::Sender<u64>,
+    /// Another member asks: answered only while this one leads, otherwise dropped.
+    as_leader: bool,
+}
+
+/// Readers that wait for a round.
+#[derive(Default)]
+pub(crate) struct Reads {
+    waiting: Mutex<Vec<Reader>>,
+    wake: Notify,
+    stopped: AtomicBool,
+}
+
+impl Reads {
+    fn enter(&self, as_leader: bool) -> oneshot::Receiver<u64> {
+        let (answer, index) = oneshot::channel();
+        if self.stopped.load(Ordering::Acquire) {
+            return index;
+        }
+        let mut waiting = self.waiting.lock();
+        waiting.push(Reader { answer, as_leader });
+        if waiting.len() == 1 {
+            self.wake.notify_one();
+        }
+        index
+    }
+
+    /// An index plus one: whoever has applied up to it may read. `None` once stopped.
+    pub(crate) async fn wait(&self) -> Option<u64> {
+        self.enter(false).await.ok()
+    }
+
+    /// The same for another member; `None` if this one does not lead.
+    pub(crate) async fn wait_as_leader(&self) -> Option<u64> {
+        self.enter(true).await.ok()
+    }
+
+    /// Lets everybody go without an answer.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.waiting.lock().clear();
+        self.wake.notify_one();
+    }
+}
+
+/// Runs rounds until [`Reads::stop`].
+pub(crate) async fn run<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>) {
+    let reads = &core.reads;
+    loop {
+        reads.wake.notified().await;
+        loop {
+            let mut readers = std::mem::take(&mut *reads.waiting.lock());
+            if readers.is_empty() {
+                break;
+            }
+            round(&core, &mut readers).await;
+            if reads.stopped.load(Ordering::Acquire) {
+                return;
+            }
+        }
+        if reads.stopped.load(Ordering::Acquire) {
+            return;
+        }
+    }
+}
+
+/// Answers all of `readers`, or as many as still want to know, however many attempts that takes.
+async fn round<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>, readers: &mut Vec<Reader>) {
+    loop {
+        if let Some(next) = attempt(core, readers).await {
+            for reader in readers.drain(..) {
+                let _ = reader.answer.send(next);
+            }
+            return;
+        }
+        readers.retain(|reader| !reader.answer.is_closed());
+        if readers.is_empty() || core.facts.is_stopped() {
+            readers.clear();
+            return;
+        }
+        RT::sleep(PAUSE).await;
+        // Those who came meanwhile join: the next attempt begins after their arrival.
+        readers.append(&mut core.reads.waiting.lock());
+    }
+}
+
+async fn attempt<RT: AsyncRuntime, E: KvEngine>(
+    core: &Arc<Core<RT, E>>,
+    readers: &mut Vec<Reader>,
+) -> Option<u64> {
+    let leader = core.leader_hint();
+    if leader != Some(core.member()) {
+        readers.retain(|reader| !reader.as_leader);
+        if readers.is_empty() {
+            return None;
+        }
+        return core.links.read_index(leader?, ROUND).await;
+    }
+    match core.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(linearizer) => Some(linearizer.read_log_id().index() + 1),
+        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => None,
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+            readers.retain(|reader| !reader.as_leader);
+            None
+        }
+        Err(RaftError::Fatal(_)) => {
+            core.stop_now();
+            None
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Runs a store with a given configuration until it is asked to stop.
+//!
+//! Owns: the wiring of disk, log, engine, consensus, watches and services, and the order of start and stop. Called by:
+//! `cli::store`, once. Threads: `raft` (openraft, apply, proposals, reads), `wal-writer` and `wal-prep` (log), one per
+//! runtime of the client port, and this one (signals, peer port, background work of the services).
+//! Invariants: nothing listens for clients before everything known to be committed is applied again; at the end the
+//! leadership is handed over first, then clients are let go, then log and engine are closed.
+
+mod health;
+mod identity;
+mod node;
+mod observe;
+mod peers;
+mod ports;
+mod tls;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_api::clock::TokioClock;
+use keelson_api::edge::metrics::{EtcdMetrics, Registry};
+use keelson_api::{ApiOptions, AppState, Parts};
+use thiserror::Error;
+
+use crate::config::EffectiveConfig;
+use crate::{lifecycle, version};
+
+/// How long requests under way may take to finish at a graceful stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why the store could not start, or why it ended by itself.
+#[derive(Debug, Error)]
+#[error("{problem}")]
+pub struct StartError {
+    /// What failed, as verb and object, with the setting and its value.
+    problem: String,
+    /// What to do, as one sentence without a full stop.
+    remedy: String,
+    /// The lower error.
+    #[source]
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl StartError {
+    /// An error without a lower one.
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> StartError {
+        StartError { problem: problem.into(), remedy: remedy.into(), source: None }
+    }
+
+    /// The same with the error that caused it.
+    pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> StartError {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+/// Whether the data folder already has a member in it, so that the bootstrap settings no longer count.
+pub fn is_initialised(config: &EffectiveConfig) -> bool {
+    std::fs::read_dir(&config.member.data_dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// Runs the store; returns after a graceful stop asked for through `lifecycle::stop_requested`.
+///
+/// # Errors
+/// A start that fails, with the setting and a remedy.
+pub fn run(config: EffectiveConfig) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::new("start a runtime", "check the limit of open files").caused_by(error))?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
+    let registry = Arc::new(Registry::default());
+    let metrics = EtcdMetrics::new(&registry);
+    let ports = ports::Ports::bind(&config)?;
+    let node = node::start(&config, ports.connector(), metrics.clone()).await?;
+
+    let state = AppState::new(Parts {
+        options: api_options(&config, node.identity.cluster, node.identity.member),
+        consensus: node.handle.consensus().clone(),
+        reader: Arc::new(node.handle.reader()),
+        hub: node.handle.hub(),
+        clock: Arc::new(TokioClock::new()),
+    });
+    state.consensus.serve_calls(Arc::new(state.clone()));
+    observe::follow(&metrics, &state);
+    tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));
+    tokio::spawn(state.clone().run_background());
+    let mut serving = ports.serve_peers(&node.handle, &state)?;
+
+    // Before the member is ready, a read could go back in time; a quorum that is not there yet must not keep a
+    // restarted member from answering what needs no quorum, so this waits for the member's own log only.
+    tokio::select! {
+        biased;
+        () = lifecycle::stop_requested() => {
+            node.shutdown().await;
+            return Ok(());
+        }
+        ready = state.consensus.ready() => {
+            ready.map_err(|error| StartError::new("start the member", "see the log above").caused_by(error))?;
+        }
+    }
+    tokio::spawn(keelson_api::members::publish(
+        state.clone(),
+        keelson_api::members::MemberAttributes {
+            name: config.member.name.clone(),
+            client_urls: config.cluster.advertise_client_urls.iter().map(ToString::to_string).collect(),
+        },
+    ));
+    serving.serve_clients(&config, &state, &registry, &metrics)?;
+    lifecycle::ready();
+
+    tokio::select! {
+        biased;
+        () = lifecycle::stop_requested() => {}
+        () = removed(&state) => {
+            tracing::warn!("this member was removed from its cluster; stopping for good");
+        }
+    }
+    lifecycle::stopping();
+    // Others take over while clients still get answers here.
+    node.hand_over(&state).await;
+    state.stop();
+    serving.shutdown(STOP_GRACE).await;
+    node.shutdown().await;
+    Ok(())
+}
+
+/// Completes when the cluster has removed this member.
+async fn removed(state: &AppState) {
+    loop {
+        let changed = state.consensus.changed();
+        if state.consensus.status().removed {
+            return;
+        }
+        changed.await;
+    }
+}
+
+fn api_options(config: &EffectiveConfig, cluster: u64, member: u64) -> ApiOptions {
+    ApiOptions {
+        server_version: version::ETCD_VERSION.to_owned(),
+        txn_ops_max: config.limits.txn_ops_max,
+        request_bytes_max: config.limits.request_bytes_max,
+        quota_bytes: config.member.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        heartbeat_interval: config.cluster.heartbeat_interval,
+        election_timeout: config.cluster.election_timeout,
+        watch_progress_interval: config.checks.progress_notify_interval,
+        cluster_token: config.cluster.token.clone(),
+        ..ApiOptions::new(cluster, member)
+    }
+}

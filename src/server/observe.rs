@@ -1,0 +1,59 @@
+//! Ties numbers that the parts of the member count anyway to the metrics under which operators know them.
+//!
+//! Called by: `server`. Owns no state. Invariants: reading a metric never blocks a request; nothing is counted twice.
+
+use std::sync::Arc;
+
+use keelson_api::AppState;
+use keelson_api::edge::metrics::EtcdMetrics;
+use keelson_wal::writer::{Observer, SyncSample};
+
+/// Feeds the durations and sizes of log syncs into etcd's histograms.
+pub(super) struct LogObserver(pub(super) Arc<EtcdMetrics>);
+
+impl Observer for LogObserver {
+    fn synced(&mut self, sample: &SyncSample) {
+        self.0.disk.wal_fsync.observe_duration(sample.duration);
+        self.0.disk.wal_write_bytes.add(sample.bytes as f64);
+    }
+}
+
+/// Lets the gauges follow the state.
+pub(super) fn follow(metrics: &EtcdMetrics, state: &AppState) {
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    macro_rules! follow {
+        ($($metric:expr => |$state:ident| $value:expr;)*) => {$({
+            let $state = state.clone();
+            $metric.follow(move || $value);
+        })*};
+    }
+    let (server, mvcc) = (&metrics.server, &metrics.mvcc);
+    follow! {
+        server.has_leader => |state| flag(state.consensus.status().leader.is_some());
+        server.is_leader => |state| flag(state.consensus.status().is_leader);
+        server.is_learner => |state| flag(state.consensus.status().is_learner);
+        server.proposals_committed => |state| state.consensus.status().committed_index as f64;
+        server.proposals_applied => |state| state.consensus.status().applied_index as f64;
+        mvcc.db_total_size => |state| state.view().size_bytes() as f64;
+        mvcc.db_total_size_in_use => |state| state.view().size_in_use_bytes() as f64;
+        mvcc.current_revision => |state| state.view().revision() as f64;
+        mvcc.compact_revision => |state| state.view().compacted() as f64;
+    }
+    server.quota_backend_bytes.set(state.options.quota_bytes_effective().unwrap_or(0) as f64);
+    metrics.identify(&state.options.server_version, state.options.member_id);
+    metrics.set_cluster_version(&state.options.cluster_version());
+}
+
+/// Counts changes of leader until the member stops.
+pub(super) async fn count_leader_changes(metrics: Arc<EtcdMetrics>, state: AppState) {
+    let mut last = None;
+    loop {
+        let changed = state.consensus.changed();
+        let leader = state.consensus.status().leader;
+        if leader.is_some() && leader != last {
+            metrics.server.leader_changes.inc();
+            last = leader;
+        }
+        changed.await;
+    }
+}

@@ -1,0 +1,6 @@
+//! The program as its user meets it: arguments in, output and exit code out.
+
+mod commands;
+mod lifecycle;
+mod program;
+mod refusals;
