@@ -70,10 +70,9 @@ pub fn is_initialised(config: &EffectiveConfig) -> bool {
 /// # Errors
 /// A start that fails, with the setting and a remedy.
 pub fn run(config: EffectiveConfig) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| StartError::new("start a runtime", "check the limit of open files").caused_by(error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        StartError::new("start a runtime", "check the limit of open files").caused_by(error)
+    })?;
     runtime.block_on(serve(config))
 }
 

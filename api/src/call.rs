@@ -45,12 +45,20 @@ pub(crate) enum OnLearner {
 
 impl AppState {
     /// Admits a unary request.
-    pub(crate) fn admit(&self, metadata: &tonic::metadata::MetadataMap, learner: OnLearner) -> Result<Call, Status> {
+    pub(crate) fn admit(
+        &self,
+        metadata: &tonic::metadata::MetadataMap,
+        learner: OnLearner,
+    ) -> Result<Call, Status> {
         self.admit_stream(metadata.as_ref(), learner).map(|(call, _)| call)
     }
 
     /// Admits a stream; true if it must end when the cluster loses its leader.
-    pub(crate) fn admit_stream(&self, headers: &HeaderMap, learner: OnLearner) -> Result<(Call, bool), Status> {
+    pub(crate) fn admit_stream(
+        &self,
+        headers: &HeaderMap,
+        learner: OnLearner,
+    ) -> Result<(Call, bool), Status> {
         let status = self.consensus.status();
         if status.is_learner && learner == OnLearner::Refused {
             return Err(errors::NOT_SUPPORTED_FOR_LEARNER.into());

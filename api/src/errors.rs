@@ -6,11 +6,8 @@
 //! Source: etcd `api/v3rpc/rpctypes/error.go` (codes and texts), `server/etcdserver/api/v3rpc/util.go` (mapping).
 
 use keelson_mvcc::types::{ApplyError, ReadError};
-use keelson_raftstore::consensus::{
-    MemberError, ProposeError, ReadIndexError, TimeoutCause, TransferError,
-};
+use keelson_raftstore::consensus::{MemberError, ProposeError, ReadIndexError, TimeoutCause, TransferError};
 use tonic::{Code, Status};
-
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

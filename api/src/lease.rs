@@ -223,15 +223,20 @@ impl LeaseManager {
         loop {
             // Registered before the look, so that a revocation ending in between is not missed.
             let settled = self.settled.notified();
-            let (renewal, exists) = match self.with_timing(|timing, now, reader| timing.renew(now, reader, id)) {
-                Ok(found) => found,
-                Err(error) => return Local::Failed(unreadable(error)),
-            };
+            let (renewal, exists) =
+                match self.with_timing(|timing, now, reader| timing.renew(now, reader, id)) {
+                    Ok(found) => found,
+                    Err(error) => return Local::Failed(unreadable(error)),
+                };
             match renewal {
                 Renewal::NotLeading => return Local::NotLeading,
                 // The acknowledgement is looked at after the renewal: what counts is that nobody else led before it.
                 Renewal::Renewed { ttl_s } if exists => {
-                    return if self.consensus.status().is_leader { Local::Renewed(ttl_s) } else { Local::NotLeading };
+                    return if self.consensus.status().is_leader {
+                        Local::Renewed(ttl_s)
+                    } else {
+                        Local::NotLeading
+                    };
                 }
                 Renewal::Expiring => {
                     let left = deadline.saturating_sub(self.clock.now());
@@ -279,7 +284,12 @@ impl LeaseManager {
     }
 
     /// Asks the leader; `Ok(None)` when it could not be reached or none is known yet.
-    async fn ask_leader(&self, kind: u8, body: Bytes, deadline: Duration) -> Result<Option<Bytes>, WireError> {
+    async fn ask_leader(
+        &self,
+        kind: u8,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Option<Bytes>, WireError> {
         let status = self.consensus.status();
         let left = deadline.saturating_sub(self.clock.now());
         match status.leader {

@@ -5,8 +5,8 @@
 //! service decides anything that must be the same on every member; that is done by commands at apply.
 //! Source: etcd 3.7 `server/etcdserver/api/v3rpc`.
 //!
-//! A Put, seen from here: the edge counts it → tonic decodes into slices of the request buffer →
-//! `services::kv` admits (`call`), checks quota (`quota`) and rules (`validate`) → `convert` moves the slices into a
+//! A Put, seen from here: the edge counts it → `services::router` picks the service → tonic decodes into slices of the
+//! request buffer → `services::kv` admits (`call`), checks quota (`quota`) and rules (`validate`) → `convert` moves the slices into a
 //! command → `backend::Consensus::propose` encodes it (the one copy) → the reply's revision goes into the header.
 
 pub mod backend;
@@ -20,10 +20,10 @@ pub mod members;
 pub mod options;
 pub mod services;
 pub mod state;
-pub mod transport;
 pub mod validate;
 
 mod quota;
+mod transport;
 
 pub use options::ApiOptions;
 pub use state::{AppState, Parts};

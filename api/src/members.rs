@@ -114,7 +114,10 @@ mod tests {
         // The member id every single-node etcd with default settings shows.
         let urls = ["http://localhost:2380".to_owned()];
         assert_eq!(new_member_id(&urls, "etcd-cluster", None), 0x8e9e_05c5_2164_694d);
-        assert_ne!(new_member_id(&urls, "etcd-cluster", Some(1)), new_member_id(&urls, "etcd-cluster", Some(2)));
+        assert_ne!(
+            new_member_id(&urls, "etcd-cluster", Some(1)),
+            new_member_id(&urls, "etcd-cluster", Some(2))
+        );
         let two = ["http://b:1".to_owned(), "http://a:1".to_owned()];
         let swapped = ["http://a:1".to_owned(), "http://b:1".to_owned()];
         assert_eq!(new_member_id(&two, "t", None), new_member_id(&swapped, "t", None));

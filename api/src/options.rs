@@ -39,7 +39,7 @@ pub struct ApiOptions {
     pub watch_progress_interval: Duration,
     /// Mixed into new member ids, so that two clusters with the same addresses differ.
     pub cluster_token: String,
-    /// Large ranges read at the same time on the blocking pool.
+    /// Ranges read at the same time on the blocking pool, short and long ones counted apart.
     pub range_concurrency: usize,
 }
 

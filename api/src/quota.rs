@@ -109,8 +109,11 @@ mod tests {
             })),
         };
         assert_eq!(txn_cost(&TxnRequest::default()), 0);
-        let request =
-            TxnRequest { success: vec![put("1234567"), nested], failure: vec![put("1")], ..Default::default() };
+        let request = TxnRequest {
+            success: vec![put("1234567"), nested],
+            failure: vec![put("1")],
+            ..Default::default()
+        };
         assert_eq!(txn_cost(&request), (256 + 10) + 2 * (256 + 4));
     }
 }

@@ -69,8 +69,15 @@ pub struct Inner {
     /// Lease timing of the leader.
     pub leases: LeaseManager,
     pub(crate) quota: Quota,
-    range_gate: Arc<Semaphore>,
+    gates: [Arc<Semaphore>; 2],
     lifecycle: watch::Sender<Lifecycle>,
+}
+
+/// How much work a read may be; each kind has places of its own, so that short ones do not wait behind long ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Short = 0,
+    Long = 1,
 }
 
 /// What open streams must notice.
@@ -96,7 +103,8 @@ impl AppState {
         let Parts { options, consensus, reader, hub, clock } = parts;
         let leases = LeaseManager::new(&options, consensus.clone(), reader.clone(), clock.clone());
         let quota = Quota::new(&options);
-        let range_gate = Arc::new(Semaphore::new(options.range_concurrency.max(1)));
+        let gate = || Arc::new(Semaphore::new(options.range_concurrency.max(1)));
+        let gates = [gate(), gate()];
         let inner = Arc::new(Inner {
             options,
             consensus,
@@ -105,7 +113,7 @@ impl AppState {
             clock,
             leases,
             quota,
-            range_gate,
+            gates,
             lifecycle: watch::Sender::new(Lifecycle::default()),
         });
         AppState { inner, lane: None }
@@ -200,12 +208,13 @@ impl Inner {
 
     /// Runs a read that may take long on the blocking pool; few at a time, so that many large ranges cannot take
     /// all memory and every core at once.
-    pub(crate) async fn read_blocking<T, F>(&self, read: F) -> Result<T, Status>
+    pub(crate) async fn read_blocking<T, F>(&self, size: Size, read: F) -> Result<T, Status>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, Status> + Send + 'static,
     {
-        let permit = self.range_gate.clone().acquire_owned().await.map_err(|_| errors::STOPPED.status())?;
+        let permit =
+            self.gates[size as usize].clone().acquire_owned().await.map_err(|_| errors::STOPPED.status())?;
         let work = tokio::task::spawn_blocking(move || {
             let result = read();
             drop(permit);

@@ -97,8 +97,10 @@ fn the_number_of_operations_is_limited_over_all_levels() {
     assert_eq!(txn(&success(ranges(129)), OPS_MAX), Err(TOO_MANY_OPS));
     let failure = TxnRequest { failure: ranges(129), ..Default::default() };
     assert_eq!(txn(&failure, OPS_MAX), Err(TOO_MANY_OPS));
-    let compares =
-        TxnRequest { compare: vec![Compare { key: "k".into(), ..Default::default() }; 129], ..Default::default() };
+    let compares = TxnRequest {
+        compare: vec![Compare { key: "k".into(), ..Default::default() }; 129],
+        ..Default::default()
+    };
     assert_eq!(txn(&compares, OPS_MAX), Err(TOO_MANY_OPS));
 
     // A nested level gets 128 less the widest part of its parent: here 128 - 2.
@@ -116,11 +118,17 @@ fn parts_are_checked_in_order() {
     };
     assert_eq!(txn(&empty_compare, OPS_MAX), Err(EMPTY_KEY));
     assert_eq!(txn(&success(vec![RequestOp { request: None }]), OPS_MAX), Err(KEY_NOT_FOUND));
-    assert_eq!(txn(&success(vec![nested(vec![RequestOp { request: None }], vec![])]), OPS_MAX), Err(KEY_NOT_FOUND));
+    assert_eq!(
+        txn(&success(vec![nested(vec![RequestOp { request: None }], vec![])]), OPS_MAX),
+        Err(KEY_NOT_FOUND)
+    );
     assert_eq!(txn(&success(vec![put_op("")]), OPS_MAX), Err(EMPTY_KEY));
     // Operations of both branches are checked before either is searched for duplicates.
-    let mixed =
-        TxnRequest { success: vec![put_op("k"), put_op("k")], failure: vec![delete_op("", "")], ..Default::default() };
+    let mixed = TxnRequest {
+        success: vec![put_op("k"), put_op("k")],
+        failure: vec![delete_op("", "")],
+        ..Default::default()
+    };
     assert_eq!(txn(&mixed, OPS_MAX), Err(EMPTY_KEY));
 }
 
@@ -144,8 +152,16 @@ fn keys_written_twice() {
             vec![nested(vec![], vec![put_op("a")]), nested(vec![put_op("a")], vec![])],
             duplicate,
         ),
-        ("nested put, outer deletion", vec![nested(vec![put_op("a")], vec![]), delete_op("a", "")], duplicate),
-        ("nested deletion, outer put", vec![nested(vec![delete_op("a", "b")], vec![]), put_op("a")], duplicate),
+        (
+            "nested put, outer deletion",
+            vec![nested(vec![put_op("a")], vec![]), delete_op("a", "")],
+            duplicate,
+        ),
+        (
+            "nested deletion, outer put",
+            vec![nested(vec![delete_op("a", "b")], vec![]), put_op("a")],
+            duplicate,
+        ),
         (
             "nested deletion, later nested put",
             vec![nested(vec![delete_op("a", "b")], vec![]), nested(vec![], vec![put_op("a")])],
@@ -160,7 +176,11 @@ fn keys_written_twice() {
     ];
     for (name, ops, expected) in table {
         assert_eq!(txn(&success(ops.clone()), OPS_MAX), expected, "then: {name}");
-        assert_eq!(txn(&TxnRequest { failure: ops, ..Default::default() }, OPS_MAX), expected, "else: {name}");
+        assert_eq!(
+            txn(&TxnRequest { failure: ops, ..Default::default() }, OPS_MAX),
+            expected,
+            "else: {name}"
+        );
     }
     let across = TxnRequest { success: vec![put_op("a")], failure: vec![put_op("a")], ..Default::default() };
     assert_eq!(txn(&across, OPS_MAX), Ok(()), "the two branches of one transaction");

@@ -87,7 +87,11 @@ pub struct ShapeOptions {
 
 impl From<ShapeOptions> for Shape {
     fn from(options: ShapeOptions) -> Self {
-        Shape { key_bytes: options.key_size, value_bytes: options.value_size, key_space: options.key_space.max(1) }
+        Shape {
+            key_bytes: options.key_size,
+            value_bytes: options.value_size,
+            key_space: options.key_space.max(1),
+        }
     }
 }
 
@@ -164,15 +168,18 @@ pub async fn measure(options: &Options, pids: &[u32], fill: bool) -> Result<Repo
     let mut before = None;
     let mut after = None;
     let read = |slot: &mut Option<Usage>| *slot = (!pids.is_empty()).then(|| Usage::sum(pids));
-    let measured =
-        load::run(options, &progress("load"), || read(&mut before), || read(&mut after)).await?;
+    let measured = load::run(options, &progress("load"), || read(&mut before), || read(&mut after)).await?;
     Ok(Report::new(&measured, before.zip(after)))
 }
 
 /// A progress line on a terminal, nothing in a pipe.
 fn progress(label: &'static str) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent}% {msg}").expect("a valid template");
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style =
+        ProgressStyle::with_template("{prefix} [{bar:30}] {percent}% {msg}").expect("a valid template");
     ProgressBar::with_draw_target(None, target).with_style(style).with_prefix(label)
 }

@@ -99,7 +99,11 @@ pub async fn run(options: CompareOptions) -> Result<(), CompareError> {
                 for _ in 0..options.runs {
                     for (side, program) in programs.iter().enumerate() {
                         let report = one_run(&options, program, &row).await?;
-                        eprintln!("{nodes} node(s) {kind:?} {clients:4} clients {:8} {}", program.name, report.line());
+                        eprintln!(
+                            "{nodes} node(s) {kind:?} {clients:4} clients {:8} {}",
+                            program.name,
+                            report.line()
+                        );
                         append_csv(&options, program, &row, &report)?;
                         row.runs[side].push(report);
                     }
@@ -155,9 +159,14 @@ fn table(rows: &[Row]) -> String {
         let throughput = row.runs.each_ref().map(|runs| median(runs, |run| run.operations_per_s));
         let p50 = row.runs.each_ref().map(|runs| median(runs, |run| run.latency_us_p50 as f64) / 1e3);
         let p99 = row.runs.each_ref().map(|runs| median(runs, |run| run.latency_us_p99 as f64) / 1e3);
-        let cpu = row.runs.each_ref().map(|runs| median(runs, |run| run.server_cpu_us_per_operation.unwrap_or(0.0)));
-        let memory =
-            row.runs.each_ref().map(|runs| median(runs, |run| run.server_resident_bytes.unwrap_or(0) as f64) / 1e6);
+        let cpu = row
+            .runs
+            .each_ref()
+            .map(|runs| median(runs, |run| run.server_cpu_us_per_operation.unwrap_or(0.0)));
+        let memory = row
+            .runs
+            .each_ref()
+            .map(|runs| median(runs, |run| run.server_resident_bytes.unwrap_or(0) as f64) / 1e6);
         let spread = |side: usize| {
             let values = || row.runs[side].iter().map(|run| run.operations_per_s);
             let low = values().fold(f64::INFINITY, f64::min);
@@ -200,7 +209,12 @@ fn median(runs: &[Report], value: impl Fn(&Report) -> f64) -> f64 {
     }
 }
 
-fn append_csv(options: &CompareOptions, program: &Program, row: &Row, report: &Report) -> Result<(), CompareError> {
+fn append_csv(
+    options: &CompareOptions,
+    program: &Program,
+    row: &Row,
+    report: &Report,
+) -> Result<(), CompareError> {
     let Some(path) = &options.csv else { return Ok(()) };
     let header = if path.exists() {
         ""

@@ -62,8 +62,11 @@ impl Peers {
             .chunks(2)
             .map(|pair| (pair[0], pair[1]))
             .collect();
-        let cluster: Vec<String> =
-            ports.iter().enumerate().map(|(node, (_, peer))| format!("n{node}=http://127.0.0.1:{peer}")).collect();
+        let cluster: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(node, (_, peer))| format!("n{node}=http://127.0.0.1:{peer}"))
+            .collect();
         let clock = Clock::start();
         let mut peers = Peers { members: Vec::new(), endpoints: Vec::new(), ready_after: Duration::ZERO };
         let mut logs = Vec::new();
@@ -71,7 +74,8 @@ impl Peers {
             let data = directory.join(format!("{}-{node}", program.name));
             std::fs::create_dir_all(&data).map_err(io(format!("create {}", data.display())))?;
             let log_path = directory.join(format!("{}-{node}.log", program.name));
-            let log = std::fs::File::create(&log_path).map_err(io(format!("create {}", log_path.display())))?;
+            let log =
+                std::fs::File::create(&log_path).map_err(io(format!("create {}", log_path.display())))?;
             let mut command = match cores {
                 Some(cores) => {
                     let mut command = Command::new("taskset");

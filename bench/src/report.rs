@@ -38,14 +38,17 @@ impl Report {
     /// Puts the measured latencies and the difference of two readings of the servers' counters together.
     pub fn new(measured: &Measured, usage: Option<(Usage, Usage)>) -> Self {
         let per_operation = |total: f64| total / measured.operations.max(1) as f64;
-        let cpu_us = |(before, after): (Usage, Usage)| (after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6;
-        let disk =
-            |(before, after): (Usage, Usage)| after.disk_write_bytes.saturating_sub(before.disk_write_bytes) as f64;
+        let cpu_us =
+            |(before, after): (Usage, Usage)| (after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6;
+        let disk = |(before, after): (Usage, Usage)| {
+            after.disk_write_bytes.saturating_sub(before.disk_write_bytes) as f64
+        };
         let latency = &measured.latency_us;
         Report {
             operations: measured.operations,
             elapsed_s: measured.elapsed.as_secs_f64(),
-            operations_per_s: measured.operations as f64 / measured.elapsed.max(Duration::from_nanos(1)).as_secs_f64(),
+            operations_per_s: measured.operations as f64
+                / measured.elapsed.max(Duration::from_nanos(1)).as_secs_f64(),
             latency_us_mean: latency.mean(),
             latency_us_p50: latency.value_at_quantile(0.5),
             latency_us_p99: latency.value_at_quantile(0.99),

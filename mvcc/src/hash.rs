@@ -50,11 +50,7 @@ impl<E: KvEngine> ReadView<E> {
         self.hash_kv_bounded(revision, WINDOW_BYTES)
     }
 
-    pub(crate) fn hash_kv_bounded(
-        &self,
-        requested: Revision,
-        window_bytes: u64,
-    ) -> Result<KvHash, ReadError> {
+    fn hash_kv_bounded(&self, requested: Revision, window_bytes: u64) -> Result<KvHash, ReadError> {
         let (mark, current) = (self.state.mark, self.state.revision);
         if requested > 0 && requested < mark {
             return Err(ReadError::Compacted { requested, mark });
@@ -63,6 +59,11 @@ impl<E: KvEngine> ReadView<E> {
             return Err(ReadError::FutureRevision { requested, current });
         }
         let revision = if requested == 0 { current } else { requested };
+        if revision < 0 {
+            // No row is that old; etcd answers all the same.
+            let hash = crc32c::crc32c(b"key");
+            return Ok(KvHash { hash, compact_revision: mark, hash_revision: revision });
+        }
         let _pin = self.pin(revision)?;
         let hash = self.history_hash(revision, window_bytes)?;
         Ok(KvHash { hash, compact_revision: mark, hash_revision: revision })
@@ -281,6 +282,39 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::memory::MemoryEngine;
+    use crate::types::{Command, DeleteRange, KeyRange, LogPosition, Put};
+    use crate::{ApplyEntry, Store, StoreOptions};
+
+    #[test]
+    fn the_size_of_the_window_does_not_show() {
+        let mut store = Store::open(MemoryEngine::default(), StoreOptions::default()).unwrap();
+        let put = |number: u64| {
+            let (key, value) = (format!("k{}", number * 7 % 97), "v".repeat(number as usize % 50));
+            Command::Put(Put { key: key.into(), value: value.into(), ..Put::default() })
+        };
+        let range = KeyRange { key: "k1".into(), end: "k5".into() };
+        let delete = Command::DeleteRange(DeleteRange { range, prev_kv: false });
+        for index in 0..600 {
+            let command = if index % 100 == 99 { delete.clone() } else { put(index) };
+            let position = LogPosition { term: 1, leader: 1, index };
+            store.apply(&[ApplyEntry::Commands { position, commands: vec![command] }]).unwrap();
+        }
+        for round in 0..2 {
+            let view = store.view().clone();
+            for revision in [0, 101, 500] {
+                let whole = view.hash_kv_bounded(revision, u64::MAX).unwrap();
+                for window_bytes in [1, 150, 1000, 20_000] {
+                    assert_eq!(view.hash_kv_bounded(revision, window_bytes).unwrap(), whole);
+                }
+            }
+            let position = LogPosition { term: 1, leader: 1, index: 600 + round };
+            let commands = vec![Command::Compact { revision: 90 + 10 * round as i64 }];
+            store.apply(&[ApplyEntry::Commands { position, commands }]).unwrap();
+        }
+        let nothing = store.view().hash_kv(-5).unwrap();
+        assert_eq!((nothing.hash, nothing.hash_revision), (crc32c::crc32c(b"key"), -5));
+    }
 
     #[test]
     fn windows_cover_every_revision_once_and_fit_where_they_can() {

@@ -242,7 +242,8 @@ mod tests {
     }
 
     fn membership(voters: &[u64], nodes: &[u64]) -> Membership {
-        let nodes: BTreeMap<_, _> = nodes.iter().map(|id| (*id, node(&format!("http://{id}"), id % 2 == 0))).collect();
+        let nodes: BTreeMap<_, _> =
+            nodes.iter().map(|id| (*id, node(&format!("http://{id}"), id % 2 == 0))).collect();
         Membership::new(vec![voters.iter().copied().collect()], nodes).expect("valid")
     }
 

@@ -37,6 +37,11 @@ pub trait Consensus: Send + Sync + 'static {
     /// The member's state now.
     fn status(&self) -> Status;
 
+    /// Numbers for metrics and tests; costs a few locks.
+    fn diagnostics(&self) -> Diagnostics {
+        Diagnostics::default()
+    }
+
     /// The current term, for response headers: one atomic load.
     fn term(&self) -> u64;
 
@@ -55,12 +60,18 @@ pub trait Consensus: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Members, MemberError>>;
 
     /// Makes a learner that is in sync a voter.
-    fn promote_member(&self, id: MemberId, timeout: Duration)
-    -> BoxFuture<'static, Result<Members, MemberError>>;
+    fn promote_member(
+        &self,
+        id: MemberId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Members, MemberError>>;
 
     /// Removes a member for ever.
-    fn remove_member(&self, id: MemberId, timeout: Duration)
-    -> BoxFuture<'static, Result<Members, MemberError>>;
+    fn remove_member(
+        &self,
+        id: MemberId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Members, MemberError>>;
 
     /// Replaces where a member is reached.
     fn update_member(
@@ -71,7 +82,11 @@ pub trait Consensus: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Members, MemberError>>;
 
     /// Hands leadership to a voter; returns once it leads. Only on the leader.
-    fn transfer_leader(&self, to: MemberId, timeout: Duration) -> BoxFuture<'static, Result<(), TransferError>>;
+    fn transfer_leader(
+        &self,
+        to: MemberId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<(), TransferError>>;
 
     /// Asks another member; what `kind` and the bytes mean is up to the caller.
     fn call(
@@ -288,6 +303,27 @@ impl Status {
     pub fn healthy(&self) -> bool {
         self.leader.is_some() && self.ready && !self.disk_stalled && !self.removed
     }
+}
+
+/// Numbers about a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diagnostics {
+    /// First index that is still in the log.
+    pub log_first: u64,
+    /// Payload bytes in the log, as far as known since the start.
+    pub log_bytes: u64,
+    /// Index up to which the log is durable.
+    pub durable_index: u64,
+    /// Index up to which the engine is durable.
+    pub flushed_index: u64,
+    /// Proposals of this member without a reply.
+    pub proposals_waiting: u64,
+    /// Committed entries not applied yet.
+    pub apply_lag: u64,
+    /// Age of the oldest unfinished write to the log, in milliseconds.
+    pub write_age_ms: u64,
+    /// Snapshots of other members installed since the start.
+    pub snapshots_installed: u64,
 }
 
 /// The members of the cluster, ordered by id.

@@ -15,8 +15,8 @@ use keelson_watch::Hub;
 use openraft::async_runtime::AsyncRuntime;
 
 use crate::consensus::{
-    CallError, CallHandler, Consensus, MemberError, Members, NewMember, Proposal, ReadIndexError, Status, Stopped,
-    TimeoutCause, TransferError,
+    CallError, CallHandler, Consensus, Diagnostics, MemberError, Members, NewMember, Proposal,
+    ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
 };
 use crate::lane::Lane;
 use crate::net::PeerService;
@@ -147,6 +147,20 @@ impl<RT: AsyncRuntime, E: KvEngine> Consensus for Member<RT, E> {
         self.0.status()
     }
 
+    fn diagnostics(&self) -> Diagnostics {
+        let core = &self.0;
+        Diagnostics {
+            log_first: core.log.purged().map_or(0, |purged| purged.index + 1),
+            log_bytes: core.log.len_bytes(),
+            durable_index: core.log.durable().next().saturating_sub(1),
+            flushed_index: core.flush.flushed_next.load(Ordering::Acquire).saturating_sub(1),
+            proposals_waiting: core.proposals.waiting() as u64,
+            apply_lag: core.apply_lag(),
+            write_age_ms: core.log.stalled_ms(),
+            snapshots_installed: core.flush.installed.load(Ordering::Relaxed),
+        }
+    }
+
     fn term(&self) -> u64 {
         self.0.facts.term()
     }
@@ -192,7 +206,11 @@ impl<RT: AsyncRuntime, E: KvEngine> Consensus for Member<RT, E> {
         self.change(MemberChange::Update { id, peer_urls }, timeout)
     }
 
-    fn transfer_leader(&self, to: MemberId, timeout: Duration) -> BoxFuture<'static, Result<(), TransferError>> {
+    fn transfer_leader(
+        &self,
+        to: MemberId,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<(), TransferError>> {
         let core = self.0.clone();
         async move { core.transfer_leader(to, timeout).await }.boxed()
     }

@@ -5,13 +5,14 @@
 //! to end when it stays stalled.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keelson_mvcc::KvEngine;
 use openraft::async_runtime::{AsyncRuntime, WatchReceiver};
 use openraft::{Instant, ServerState};
 
+use crate::compactor;
 use crate::membership::{self, Plan};
 use crate::node::{Core, FatalCause};
 use crate::options::Keeping;
@@ -26,7 +27,10 @@ struct Keeper {
     transferred_at_ms: u64,
     asked_at_ms: u64,
     asked: usize,
+    finishing: Arc<AtomicBool>,
     last_status: Option<(Option<MemberId>, bool, bool)>,
+    /// Compaction mark for which a flush was asked.
+    mark_flushed: i64,
 }
 
 /// Looks around again and again.
@@ -37,8 +41,12 @@ pub(crate) async fn run<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>) {
         transferred_at_ms: 0,
         asked_at_ms: core.clock.now_ms(),
         asked: 0,
+        finishing: Arc::default(),
         last_status: None,
+        mark_flushed: i64::MIN,
     };
+    // A walk that the last stop interrupted.
+    drop(RT::spawn(compactor::run(core.clone())));
     let pause = Duration::from_millis(core.options.timing.keeper_ms);
     while !core.facts.is_stopped() {
         if core.raft.metrics().borrow_watched().running_state.is_err() {
@@ -61,19 +69,29 @@ impl Keeper {
         let timing = &core.options.timing;
         let stalled_ms = core.log.stalled_ms();
         if core.facts.set(&core.facts.disk_stalled, stalled_ms >= timing.stall_ms) {
-            tracing::warn!(member = core.member(), stalled_ms, "the oldest write to the log is late, or no longer");
+            tracing::warn!(
+                member = core.member(),
+                stalled_ms,
+                "the oldest write to the log is late, or no longer"
+            );
         }
         if stalled_ms >= timing.stall_fatal_ms {
             core.fatal(FatalCause::DiskStalled(stalled_ms));
         }
         let now_ms = core.clock.now_ms();
-        let again = self.transferred_at_ms == 0 || now_ms - self.transferred_at_ms >= timing.stall_transfer_ms;
+        let again =
+            self.transferred_at_ms == 0 || now_ms - self.transferred_at_ms >= timing.stall_transfer_ms;
         if stalled_ms < timing.stall_transfer_ms || !again {
             return;
         }
         if let Some(Some(successor)) = core.with_scene(|scene, _| membership::successor(scene)) {
             self.transferred_at_ms = now_ms;
-            tracing::warn!(member = core.member(), stalled_ms, successor, "the disk stalls: hand leadership over");
+            tracing::warn!(
+                member = core.member(),
+                stalled_ms,
+                successor,
+                "the disk stalls: hand leadership over"
+            );
             let _ = core.raft.trigger().transfer_leader(successor).await;
         }
     }
@@ -85,16 +103,30 @@ impl Keeper {
         if applied != self.applied_seen {
             (self.applied_seen, self.applied_at_ms) = (applied, now_ms);
         }
-        if core.flush.has_finished() {
-            let finish = core.raft.with_state_machine(|machine| Box::pin(async { machine.finish_flush() })).await;
-            if let Ok(Err(error)) = finish {
-                core.fatal(FatalCause::Raft(error.to_string()));
-            }
+        if core.flush.has_finished() && !self.finishing.swap(true, Ordering::AcqRel) {
+            let (core, finishing) = (core.clone(), self.finishing.clone());
+            // Not awaited: the state machine may be waiting for a stalled disk, and somebody must notice that.
+            drop(RT::spawn(async move {
+                let finish =
+                    core.raft.with_state_machine(|machine| Box::pin(async { machine.finish_flush() })).await;
+                if let Ok(Err(error)) = finish {
+                    core.fatal(FatalCause::Raft(error.to_string()));
+                }
+                finishing.store(false, Ordering::Release);
+                compactor::run(core).await;
+            }));
+        }
+        if applied == self.applied_seen && now_ms > self.applied_at_ms {
+            core.log.note_committed();
         }
         let unflushed = core.flush.unflushed_bytes.load(Ordering::Relaxed);
         let behind = core.flush.flushed_next.load(Ordering::Relaxed) < applied;
         let idle = behind && now_ms - self.applied_at_ms >= keeping.flush_idle_ms;
-        if (unflushed >= keeping.flush_bytes || idle) && core.flush.may_begin() {
+        // Somebody may be waiting for the space, or for the end of a physical compaction.
+        let mark = core.flush.mark.load(Ordering::Acquire);
+        let compacted = behind && mark > self.mark_flushed;
+        if (unflushed >= keeping.flush_bytes || idle || compacted) && core.flush.may_begin() {
+            self.mark_flushed = mark;
             // openraft calls a flush "building a snapshot": it is what the log may be purged up to.
             let _ = core.raft.trigger().snapshot().await;
         }
@@ -110,7 +142,8 @@ impl Keeper {
         }
         self.asked_at_ms = now_ms;
         let row = core.facts.membership();
-        let others: Vec<_> = row.stored.nodes().map(|(id, _)| *id).filter(|id| *id != core.member()).collect();
+        let others: Vec<_> =
+            row.stored.nodes().map(|(id, _)| *id).filter(|id| *id != core.member()).collect();
         let Some(other) = others.get(self.asked % others.len().max(1)).copied() else { return };
         self.asked += 1;
         let core = core.clone();
@@ -140,7 +173,8 @@ async fn purge<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>) {
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.iter().flatten();
         let live = replication.filter(|(id, _)| {
-            let acked = metrics.heartbeat.as_ref().and_then(|heartbeat| heartbeat.get(id)).and_then(Option::as_ref);
+            let acked =
+                metrics.heartbeat.as_ref().and_then(|heartbeat| heartbeat.get(id)).and_then(Option::as_ref);
             **id != core.member() && acked.is_some_and(|acked| acked.elapsed() < live)
         });
         live.map(|(_, matched)| matched.map_or(0, |matched| matched.index + 1)).min()
@@ -148,7 +182,8 @@ async fn purge<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>) {
     let flushed = core.flush.flushed_next.load(Ordering::Acquire);
     let purged_next = core.log.purged().map_or(0, |purged| purged.index + 1);
     let behind = |index, bytes| core.log.index_behind(index, bytes);
-    if let Some(upto) = purge_upto(&core.options.keeping, flushed, slowest, core.log.next(), core.log.len_bytes(), behind)
+    if let Some(upto) =
+        purge_upto(&core.options.keeping, flushed, slowest, core.log.next(), core.log.len_bytes(), behind)
         && upto > purged_next
     {
         // Inclusive there.
@@ -167,7 +202,8 @@ fn purge_upto(
 ) -> Option<u64> {
     let needed = slowest_next.map_or(flushed_next, |slowest| slowest.min(flushed_next));
     let kept = behind(needed, keeping.log_bytes_kept);
-    let capped = if log_bytes > keeping.log_bytes_max { behind(log_next, keeping.log_bytes_max) } else { None };
+    let capped =
+        if log_bytes > keeping.log_bytes_max { behind(log_next, keeping.log_bytes_max) } else { None };
     kept.max(capped).map(|upto| upto.min(flushed_next))
 }
 
@@ -222,7 +258,8 @@ mod tests {
     /// A log of one MiB per index.
     fn upto(flushed: u64, slowest: Option<u64>, last: u64, purged: u64) -> Option<u64> {
         let keeping = Keeping { log_bytes_kept: 64 * MIB, log_bytes_max: 512 * MIB, ..Keeping::default() };
-        let behind = |index: u64, bytes: u64| index.checked_sub(bytes / MIB).filter(|behind| *behind >= purged);
+        let behind =
+            |index: u64, bytes: u64| index.checked_sub(bytes / MIB).filter(|behind| *behind >= purged);
         purge_upto(&keeping, flushed, slowest, last, (last - purged) * MIB, behind)
     }
 

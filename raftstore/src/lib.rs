@@ -42,6 +42,7 @@ pub mod types;
 pub mod wire;
 
 mod clock;
+mod compactor;
 mod facts;
 mod handle;
 mod keeper;
@@ -54,8 +55,8 @@ mod suite_test;
 
 pub use clock::Clock;
 pub use consensus::{
-    CallError, CallHandler, Consensus, Member, MemberError, Members, NewMember, Proposal, ProposeError,
-    ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
+    CallError, CallHandler, Consensus, Diagnostics, Member, MemberError, Members, NewMember, Proposal,
+    ProposeError, ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
 };
 pub use events::StoreEvents;
 pub use handle::Handle;

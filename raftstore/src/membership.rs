@@ -81,11 +81,20 @@ impl Scene<'_> {
 
     fn check_in_sync(&self, id: MemberId) -> Result<(), MemberError> {
         let matched = self.sights.get(&id).and_then(|sight| sight.matched_next).unwrap_or(0);
-        if matched * 10 < self.last_next * 9 || matched == 0 { Err(MemberError::LearnerNotReady) } else { Ok(()) }
+        if matched * 10 < self.last_next * 9 || matched == 0 {
+            Err(MemberError::LearnerNotReady)
+        } else {
+            Ok(())
+        }
     }
 
     /// A majority of `voting` and `extra` more has started; `extra_started` of those more count as started.
-    fn check_majority_started(&self, voting: &[MemberId], extra: usize, extra_started: usize) -> Result<(), MemberError> {
+    fn check_majority_started(
+        &self,
+        voting: &[MemberId],
+        extra: usize,
+        extra_started: usize,
+    ) -> Result<(), MemberError> {
         let members = voting.len() + extra;
         let started = voting.iter().filter(|id| self.started(**id)).count() + extra_started;
         if started < members / 2 + 1 { Err(MemberError::NotEnoughStarted) } else { Ok(()) }
@@ -130,9 +139,10 @@ fn add(scene: &Scene<'_>, member: &NewMember, options: &MembershipOptions) -> Re
     }
     scene.check_urls_are_free(member.id, &member.peer_urls)?;
     if member.learner {
-        let learners = scene.membership.learner_ids().filter(|id| {
-            scene.membership.get_node(id).is_some_and(|node| !node.joining)
-        });
+        let learners = scene
+            .membership
+            .learner_ids()
+            .filter(|id| scene.membership.get_node(id).is_some_and(|node| !node.joining));
         if learners.count() >= options.learners_max {
             return Err(MemberError::TooManyLearners);
         }
@@ -183,8 +193,11 @@ fn remove(scene: &Scene<'_>, id: MemberId, options: &MembershipOptions) -> Resul
 
 /// The joining member to make a voter next, if one is in sync.
 pub(crate) fn joined(scene: &Scene<'_>) -> Option<Membership> {
-    let mut joining =
-        scene.membership.nodes().filter(|(id, node)| node.joining && !scene.is_voter(**id)).map(|(id, _)| *id);
+    let mut joining = scene
+        .membership
+        .nodes()
+        .filter(|(id, node)| node.joining && !scene.is_voter(**id))
+        .map(|(id, _)| *id);
     let id = joining.find(|id| scene.connected(*id) && scene.check_in_sync(*id).is_ok())?;
     Some(with(scene.membership, |voters, _| {
         voters.insert(id);
@@ -194,7 +207,8 @@ pub(crate) fn joined(scene: &Scene<'_>) -> Option<Membership> {
 /// The voter that is best placed to take over: connected, with the longest matching log.
 pub(crate) fn successor(scene: &Scene<'_>) -> Option<MemberId> {
     let others = scene.membership.voter_ids().filter(|id| *id != scene.leader && scene.connected(*id));
-    others.max_by_key(|id| (scene.sights.get(id).and_then(|sight| sight.matched_next), std::cmp::Reverse(*id)))
+    others
+        .max_by_key(|id| (scene.sights.get(id).and_then(|sight| sight.matched_next), std::cmp::Reverse(*id)))
 }
 
 fn with(

@@ -23,9 +23,7 @@ use parking_lot::RwLock;
 use rand::Rng;
 
 use crate::clock::Clock;
-use crate::consensus::{
-    CallHandler, MemberError, Members, Status, TimeoutCause, TransferError,
-};
+use crate::consensus::{CallHandler, MemberError, Members, Status, TimeoutCause, TransferError};
 use crate::facts::{Facts, members};
 use crate::handle::Handle;
 use crate::keeper;
@@ -42,6 +40,9 @@ use crate::proposer::{self, Proposals};
 use crate::read_index::{self, Reads};
 use crate::state_machine::{FlushState, StateMachine, Surroundings};
 use crate::types::{LogId, MemberId, MemberNode, Payload, Types};
+
+/// How long the flush at stop may take.
+const STOP_FLUSH: Duration = Duration::from_secs(30);
 
 /// What a member is made of.
 pub struct NodeParts<E: KvEngine> {
@@ -202,7 +203,10 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
                 .into_iter()
                 .map(|(id, urls)| (id, MemberNode { peer_urls: membership::sorted(&urls), joining: false }))
                 .collect();
-            nodes.iter().filter(|(id, _)| **id != self.member()).for_each(|(id, node)| self.links.learn(*id, node));
+            nodes
+                .iter()
+                .filter(|(id, _)| **id != self.member())
+                .for_each(|(id, node)| self.links.learn(*id, node));
             self.raft.initialize(nodes).await.map_err(|error| StartError::Raft(error.to_string()))?;
         } else {
             let effective = self.raft.metrics().borrow_watched().membership_config.clone();
@@ -213,7 +217,11 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
                 .for_each(|(id, node)| self.links.learn(*id, node));
             if effective.voter_ids().eq([self.member()]) {
                 // Nobody else could lead, so there is nothing to wait for.
-                self.raft.trigger().elect(false).await.map_err(|error| StartError::Raft(error.to_string()))?;
+                self.raft
+                    .trigger()
+                    .elect(false)
+                    .await
+                    .map_err(|error| StartError::Raft(error.to_string()))?;
             }
         }
         Ok(())
@@ -327,7 +335,9 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
     ) -> Result<Option<LogId>, Option<MemberError>> {
         let unchanged = [Precondition::LastMembershipLogId { last_membership_log_id: at }];
         let result = match plan {
-            Plan::Append(membership) => self.raft.append_membership(membership, Payload::Blank, unchanged).await,
+            Plan::Append(membership) => {
+                self.raft.append_membership(membership, Payload::Blank, unchanged).await
+            }
             Plan::SetNode(id, node) => {
                 let change = ChangeMembers::SetNodes(BTreeMap::from([(id, node)]));
                 self.raft.change_membership_if(change, true, unchanged).await
@@ -462,9 +472,13 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
         self.facts.set(&self.facts.stopped, true);
         self.proposals.stop();
         self.reads.stop();
-        let flushed = self.raft.with_state_machine(|machine| Box::pin(async { machine.flush_now() })).await;
-        if let Ok(Err(error)) = flushed {
-            tracing::error!(member = self.member(), "flush at stop: {error}");
+        // Bounded, because a stalled disk must not keep the process; what is not flushed is replayed from the log.
+        let flush = self.raft.with_state_machine(|machine| Box::pin(async { machine.flush_now() }));
+        match RT::timeout(STOP_FLUSH, flush).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(member = self.member(), "flush at stop: {error}"),
+            Ok(Err(error)) => tracing::error!(member = self.member(), "flush at stop: {error}"),
+            Err(_) => tracing::error!(member = self.member(), "flush at stop took too long"),
         }
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(member = self.member(), "stop raft: {error}");

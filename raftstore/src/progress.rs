@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+/// Fewer waiters than this are not worth a sweep.
+const SWEEP_MIN: usize = 1024;
+
 /// A growing index. 0 = nothing yet, so it counts entries: the entry at index `i` is reached at `i + 1`.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
@@ -30,6 +33,8 @@ struct Waiters {
     /// By target and order of arrival.
     by_target: BTreeMap<(u64, u64), oneshot::Sender<()>>,
     arrivals: u64,
+    /// Who gave up is looked for at this size, twice what was left the last time.
+    sweep_at: usize,
 }
 
 impl Progress {
@@ -72,7 +77,7 @@ impl Progress {
     /// Waits until everything before `next` is reached.
     ///
     /// # Cancel safety
-    /// A dropped wait leaves an entry behind until its target is reached.
+    /// A dropped wait leaves an entry behind for a while.
     pub async fn wait(&self, next: u64) {
         loop {
             let reached = {
@@ -88,6 +93,10 @@ impl Progress {
                 let arrival = waiters.arrivals;
                 waiters.arrivals += 1;
                 waiters.by_target.insert((next, arrival), sender);
+                if waiters.by_target.len() > waiters.sweep_at.max(SWEEP_MIN) {
+                    waiters.by_target.retain(|_, waiter| !waiter.is_closed());
+                    waiters.sweep_at = 2 * waiters.by_target.len();
+                }
                 reached
             };
             let _ = reached.await;
@@ -115,6 +124,15 @@ mod tests {
         progress.advance(9);
         assert!(five.as_mut().now_or_never().is_some());
         assert!(progress.wait(9).now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_gave_up_is_forgotten() {
+        let progress = Progress::default();
+        for _ in 0..10 * SWEEP_MIN {
+            assert!(progress.wait(7).now_or_never().is_none());
+        }
+        assert!(progress.shared.waiters.lock().by_target.len() <= SWEEP_MIN + 1);
     }
 
     #[test]

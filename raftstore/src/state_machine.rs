@@ -18,11 +18,14 @@
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use keelson_mvcc::{ApplyEntry, Flushed, FlushTicket, Installer, KvEngine, Store, StoreError, codec as commands};
+use keelson_mvcc::{
+    ApplyEntry, CompactionJob, FlushTicket, Flushed, Installer, KvEngine, Store, StoreError,
+    codec as commands,
+};
 use keelson_watch::Hub;
 use openraft::async_runtime::AsyncRuntime;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -68,6 +71,12 @@ pub(crate) struct FlushState {
     pub(crate) unflushed_bytes: AtomicU64,
     /// Index plus one up to which the engine is durable.
     pub(crate) flushed_next: AtomicU64,
+    /// The compaction mark that was applied last; history below it may go once it is flushed.
+    pub(crate) mark: AtomicI64,
+    /// A walk through compacted history runs.
+    pub(crate) compacting: AtomicBool,
+    /// Snapshots installed.
+    pub(crate) installed: AtomicU64,
     done: Mutex<Option<Flushed>>,
 }
 
@@ -127,6 +136,7 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         };
         let next = store.applied().map_or(0, |applied| applied.index + 1);
         around.flush.flushed_next.store(next, Ordering::Release);
+        around.flush.mark.store(store.view().compacted(), Ordering::Release);
         StateMachine { store, row, around, flushed, flushing: None, runtime: PhantomData }
     }
 
@@ -144,6 +154,11 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
     /// Begins to receive a snapshot beside the present data.
     pub(crate) fn begin_install(&self) -> Result<Installer<E>, StoreError> {
         self.store.begin_install()
+    }
+
+    /// What drops compacted history from the present data.
+    pub(crate) fn compaction_job(&self) -> CompactionJob<E> {
+        self.store.compaction_job()
     }
 
     /// Takes note of a flush that has completed.
@@ -186,7 +201,10 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
     fn check_log_is_durable(&self) {
         let applied_next = self.store.applied().map_or(0, |applied| applied.index + 1);
         let durable_next = self.around.log.durable().next();
-        assert!(applied_next <= durable_next, "applied up to {applied_next}, but the log is durable up to {durable_next}");
+        assert!(
+            applied_next <= durable_next,
+            "applied up to {applied_next}, but the log is durable up to {durable_next}"
+        );
     }
 
     fn begin_flush(&mut self) -> Flusher<RT, E> {
@@ -211,6 +229,7 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         around.flush.unflushed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         around.hub.publish(&applied.events, applied.view.revision());
         if applied.view.compacted() != mark_before {
+            around.flush.mark.store(applied.view.compacted(), Ordering::Release);
             around.hub.compacted(applied.view.compacted());
         }
         if let Some(row) = memberships {
@@ -256,7 +275,13 @@ struct Group<RT: AsyncRuntime> {
 
 impl<RT: AsyncRuntime> Group<RT> {
     fn new() -> Self {
-        Group { entries: Vec::new(), batches: Vec::new(), memberships: None, responders: Vec::new(), bytes: 0 }
+        Group {
+            entries: Vec::new(),
+            batches: Vec::new(),
+            memberships: None,
+            responders: Vec::new(),
+            bytes: 0,
+        }
     }
 
     fn push(&mut self, row: &mut MembershipRow, log_id: LogId, payload: Payload) -> io::Result<()> {
@@ -268,7 +293,10 @@ impl<RT: AsyncRuntime> Group<RT> {
                 self.bytes += batch.0.len();
                 self.batches.push((self.entries.len(), id));
                 let commands = encoded.into_iter().map(decode_command).collect::<Result<_, _>>();
-                ApplyEntry::Commands { position, commands: commands.map_err(|error| undecodable(&log_id, error))? }
+                ApplyEntry::Commands {
+                    position,
+                    commands: commands.map_err(|error| undecodable(&log_id, error))?,
+                }
             }
             Payload::Membership(membership) => {
                 *row = row.next(log_id, membership);
@@ -304,7 +332,9 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftStateMachine<Types<RT>> for StateMachine
         let mut more = true;
         while more {
             let mut group = Group::new();
-            while group.bytes < self.around.group.bytes_max && group.entries.len() < self.around.group.entries_max {
+            while group.bytes < self.around.group.bytes_max
+                && group.entries.len() < self.around.group.entries_max
+            {
                 let Some(item) = entries.next().await else {
                     more = false;
                     break;
@@ -340,6 +370,8 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftStateMachine<Types<RT>> for StateMachine
         self.note_flushed(self.meta());
         // The data is durable and takes the place of the log up to here.
         self.around.log.durable().advance(last.index + 1);
+        self.around.flush.mark.store(view.compacted(), Ordering::Release);
+        self.around.flush.installed.fetch_add(1, Ordering::Relaxed);
         self.around.hub.reset(view.revision(), view.compacted());
         self.around.addresses(&self.row);
         self.around.facts.set_membership(self.row.clone(), self.around.member);
@@ -347,11 +379,20 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftStateMachine<Types<RT>> for StateMachine
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<crate::types::CommittedLeaderId, MemberId, crate::types::MemberNode, SnapshotData<E>>>> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<
+        Option<
+            Snapshot<crate::types::CommittedLeaderId, MemberId, crate::types::MemberNode, SnapshotData<E>>,
+        >,
+    > {
         if !self.around.running.load(Ordering::Acquire) {
             // At the start: says how far the engine is durable.
             let meta = self.flushed.clone();
-            return Ok(meta.last_log_id.is_some().then_some(Snapshot { meta, snapshot: SnapshotData::Flushed }));
+            return Ok(meta
+                .last_log_id
+                .is_some()
+                .then_some(Snapshot { meta, snapshot: SnapshotData::Flushed }));
         }
         let meta = self.meta();
         if meta.last_log_id.is_none() {
@@ -365,8 +406,13 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftStateMachine<Types<RT>> for StateMachine
 impl<RT: AsyncRuntime, E: KvEngine> RaftSnapshotBuilder<Types<RT>> for Flusher<RT, E> {
     type SnapshotData = SnapshotData<E>;
 
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot<crate::types::CommittedLeaderId, MemberId, crate::types::MemberNode, SnapshotData<E>>> {
-        let ticket = self.ticket.take().ok_or_else(|| io::Error::other("the store does not flush any more"))?;
+    async fn build_snapshot(
+        &mut self,
+    ) -> io::Result<
+        Snapshot<crate::types::CommittedLeaderId, MemberId, crate::types::MemberNode, SnapshotData<E>>,
+    > {
+        let ticket =
+            self.ticket.take().ok_or_else(|| io::Error::other("the store does not flush any more"))?;
         let flushed = match self.around.blocking {
             Blocking::Inline => ticket.run(),
             Blocking::Thread => RT::spawn_blocking(move || ticket.run()).await?,

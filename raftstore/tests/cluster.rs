@@ -10,7 +10,8 @@ use common::*;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use keelson_raftstore::{
-    Begin, CallError, CallHandler, MemberError, MemberId, NewMember, ProposeError, TimeoutCause, TransferError,
+    Begin, CallError, CallHandler, MemberError, MemberId, NewMember, ProposeError, TimeoutCause,
+    TransferError,
 };
 use keelson_wal::disk::Crash;
 use openraft_rt_tokio::TokioRuntime;
@@ -78,10 +79,13 @@ fn many_concurrent_puts_on_all_members_are_all_applied_once() {
     run(async {
         let cluster = Tokio::started(3).await;
         cluster.leader().await;
-        let puts = (0..600u64).map(|n| {
-            let node = cluster.node(1 + n % 3).clone();
-            async move { put(&node, &format!("k{n}"), Bytes::from_static(b"v")).await.expect("applied").revision }
-        });
+        let puts =
+            (0..600u64).map(|n| {
+                let node = cluster.node(1 + n % 3).clone();
+                async move {
+                    put(&node, &format!("k{n}"), Bytes::from_static(b"v")).await.expect("applied").revision
+                }
+            });
         let mut revisions = futures::future::join_all(puts).await;
         revisions.sort_unstable();
         assert_eq!(revisions, (2..602).collect::<Vec<i64>>(), "each put its own revision, none twice");
@@ -213,11 +217,12 @@ fn rule_4_a_cut_off_leader_stops_claiming_leadership_and_so_do_its_followers() {
         let cluster = Tokio::started(3).await;
         let old = cluster.leader().await;
         cluster.network.isolate(old, 1..=3);
-        cluster.wait("the old leader to give up its claim", || {
-            let status = cluster.node(old).status();
-            (status.leader.is_none() && !status.is_leader && !status.healthy()).then_some(())
-        })
-        .await;
+        cluster
+            .wait("the old leader to give up its claim", || {
+                let status = cluster.node(old).status();
+                (status.leader.is_none() && !status.is_leader && !status.healthy()).then_some(())
+            })
+            .await;
         let others: Vec<_> = (1..=3).filter(|id| *id != old).collect();
         let new = cluster
             .wait("a new leader", || {
@@ -276,11 +281,12 @@ fn a_stalled_disk_fails_health_and_hands_leadership_over() {
             })
             .await;
         cluster.put(new, "k2", "v").await.expect("the others go on");
-        cluster.wait("the process to be told to end", || {
-            let fatal = cluster.fatal.lock();
-            fatal.iter().any(|(id, _)| *id == old).then_some(())
-        })
-        .await;
+        cluster
+            .wait("the process to be told to end", || {
+                let fatal = cluster.fatal.lock();
+                fatal.iter().any(|(id, _)| *id == old).then_some(())
+            })
+            .await;
     });
 }
 
@@ -308,15 +314,16 @@ fn a_member_that_lags_beyond_the_log_gets_a_snapshot_and_goes_on() {
         for n in 0..200 {
             put(cluster.node(leader), &format!("k{n}"), value.clone()).await.expect("applied");
         }
-        // Purged through marks of a MiB, so not to the last entry.
-        let log = |id| cluster.node(id).status().last_index;
-        assert!(log(leader) > 200);
+        cluster
+            .wait("the log to be cut", || (cluster.node(leader).diagnostics().log_first > 20).then_some(()))
+            .await;
         let node = cluster.start(lagging, Begin::Join).await.expect("starts again");
         node.read_index(TIMEOUT).await.expect("confirmed");
         assert_eq!(cluster.get(lagging, "first").expect("there"), "v");
         assert_eq!(cluster.get(lagging, "k0").expect("there"), value);
         assert_eq!(cluster.get(lagging, "k199").expect("there"), value);
         assert_eq!(node.reader().view().digest(), cluster.node(leader).reader().view().digest());
+        assert!(node.diagnostics().snapshots_installed > 0);
 
         // It goes on as an ordinary member, also after a start from what it was given.
         cluster.put(lagging, "later", "v").await.expect("applied");
@@ -350,7 +357,8 @@ fn members_are_added_promoted_updated_and_removed() {
         cluster.wait("the learner to catch up", || cluster.get(2, "k19")).await;
         assert!(cluster.node(2).status().is_learner);
         assert_eq!(cluster.node(2).promote_member(9, TIMEOUT).await, Err(MemberError::NotFound));
-        let members = cluster.node(2).promote_member(2, TIMEOUT).await.expect("promoted, asked on a follower");
+        let members =
+            cluster.node(2).promote_member(2, TIMEOUT).await.expect("promoted, asked on a follower");
         assert!(!members.get(2).expect("listed").is_learner);
         assert_eq!(cluster.node(1).promote_member(2, TIMEOUT).await, Err(MemberError::NotLearner));
 
@@ -365,18 +373,25 @@ fn members_are_added_promoted_updated_and_removed() {
             "as etcd: a member that has not started counts as a voter"
         );
         cluster.start(3, Begin::Join).await.expect("starts");
-        cluster.wait("the third vote", || {
-            let member = cluster.node(1).members().get(3)?.clone();
-            (!member.joining).then_some(())
-        })
-        .await;
+        cluster
+            .wait("the third vote", || {
+                let member = cluster.node(1).members().get(3)?.clone();
+                (!member.joining).then_some(())
+            })
+            .await;
 
         assert_eq!(
-            cluster.node(1).add_member(NewMember { id: 8, peer_urls: urls(2), learner: false }, TIMEOUT).await,
+            cluster
+                .node(1)
+                .add_member(NewMember { id: 8, peer_urls: urls(2), learner: false }, TIMEOUT)
+                .await,
             Err(MemberError::PeerUrlExists)
         );
         assert_eq!(
-            cluster.node(1).add_member(NewMember { peer_urls: urls(8), ..new_member(2, false) }, TIMEOUT).await,
+            cluster
+                .node(1)
+                .add_member(NewMember { peer_urls: urls(8), ..new_member(2, false) }, TIMEOUT)
+                .await,
             Err(MemberError::Exists)
         );
         let moved = vec!["http://elsewhere:2380".to_string()];
@@ -386,8 +401,13 @@ fn members_are_added_promoted_updated_and_removed() {
         // Removed for ever: it learns of it, and its id is never used again.
         let members = cluster.node(1).remove_member(3, TIMEOUT).await.expect("removed");
         assert_eq!(ids(&members), [1, 2]);
-        cluster.wait("the removed member to learn of it", || cluster.node(3).status().removed.then_some(())).await;
-        assert_eq!(cluster.node(1).add_member(new_member(3, false), TIMEOUT).await, Err(MemberError::NotFound));
+        cluster
+            .wait("the removed member to learn of it", || cluster.node(3).status().removed.then_some(()))
+            .await;
+        assert_eq!(
+            cluster.node(1).add_member(new_member(3, false), TIMEOUT).await,
+            Err(MemberError::NotFound)
+        );
         cluster.put(2, "after", "v").await.expect("the rest goes on");
     });
 }
@@ -417,13 +437,17 @@ fn leadership_is_transferred_to_a_voter() {
         let cluster = Tokio::started(3).await;
         let leader = cluster.leader().await;
         let target = (1..=3).find(|id| *id != leader).expect("a follower");
-        assert_eq!(cluster.node(target).transfer_leader(leader, TIMEOUT).await, Err(TransferError::NotLeader));
+        assert_eq!(
+            cluster.node(target).transfer_leader(leader, TIMEOUT).await,
+            Err(TransferError::NotLeader)
+        );
         assert_eq!(cluster.node(leader).transfer_leader(9, TIMEOUT).await, Err(TransferError::BadTransferee));
         cluster.node(leader).transfer_leader(target, TIMEOUT).await.expect("transferred");
-        cluster.wait("everybody to know", || {
-            (1..=3).all(|id| cluster.node(id).status().leader == Some(target)).then_some(())
-        })
-        .await;
+        cluster
+            .wait("everybody to know", || {
+                (1..=3).all(|id| cluster.node(id).status().leader == Some(target)).then_some(())
+            })
+            .await;
         cluster.put(leader, "k", "v").await.expect("applied");
     });
 }
@@ -450,7 +474,11 @@ struct Echo;
 impl CallHandler for Echo {
     fn call(&self, from: MemberId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         async move {
-            if kind == 0 { Err("no".into()) } else { Ok(Bytes::from([&[from as u8, kind], &body[..]].concat())) }
+            if kind == 0 {
+                Err("no".into())
+            } else {
+                Ok(Bytes::from([&[from as u8, kind], &body[..]].concat()))
+            }
         }
         .boxed()
     }
@@ -487,7 +515,8 @@ fn messages_of_another_cluster_or_for_another_member_are_refused() {
         assert_eq!(ask(CLUSTER + 1, 1).await, Some(Refusal::Cluster { ours: CLUSTER, theirs: CLUSTER + 1 }));
         assert_eq!(ask(CLUSTER, 7).await, Some(Refusal::Member { ours: 1, wanted: 7 }));
         assert_eq!(ask(CLUSTER, 1).await, None);
-        let garbage = message::answered(service.call(Bytes::from_static(b"\x09hi")).await).expect("an answer");
+        let garbage =
+            message::answered(service.call(Bytes::from_static(b"\x09hi")).await).expect("an answer");
         assert_eq!(garbage.err(), Some(Refusal::Version { theirs: 9, ours: 1 }));
     });
 }

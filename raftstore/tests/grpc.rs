@@ -21,7 +21,12 @@ struct Member {
 }
 
 fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime").block_on(test)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime")
+        .block_on(test)
 }
 
 async fn listen() -> (TcpListener, Vec<String>) {
@@ -71,7 +76,9 @@ fn members_replicate_forward_read_and_send_snapshots_over_grpc() {
 
         let puts = (0..300u64).map(|n| {
             let node = members[&(1 + n % 3)].node.clone();
-            async move { put(&node, &format!("k{n}"), Bytes::from(vec![7; 16 << 10])).await.expect("applied").revision }
+            async move {
+                put(&node, &format!("k{n}"), Bytes::from(vec![7; 16 << 10])).await.expect("applied").revision
+            }
         });
         let mut revisions = futures::future::join_all(puts).await;
         revisions.sort_unstable();
@@ -93,6 +100,7 @@ fn members_replicate_forward_read_and_send_snapshots_over_grpc() {
         .await;
         fourth.node.read_index(TIMEOUT).await.expect("confirmed");
         assert_eq!(fourth.node.reader().view().revision(), 301);
+        assert!(fourth.node.diagnostics().snapshots_installed > 0);
         assert_eq!(fourth.node.reader().view().digest(), members[&1].node.reader().view().digest());
 
         // A member that is gone: the others go on, and reach it again when it listens again.
@@ -106,7 +114,8 @@ fn members_replicate_forward_read_and_send_snapshots_over_grpc() {
         })
         .await;
         put(&members[&4].node, "after", Bytes::from_static(b"v")).await.expect("applied");
-        let target = members.keys().copied().find(|id| members[&1].node.status().leader != Some(*id)).expect("one");
+        let target =
+            members.keys().copied().find(|id| members[&1].node.status().leader != Some(*id)).expect("one");
         let leader = members[&1].node.status().leader.expect("one");
         members[&leader].node.transfer_leader(target, TIMEOUT).await.expect("transferred");
         for member in members.into_values() {

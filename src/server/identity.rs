@@ -65,8 +65,8 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(IdentityError::Io { action: "read", path, source }),
         };
-        let identity: Identity =
-            serde_json::from_slice(&bytes).map_err(|source| IdentityError::Malformed { path: path.clone(), source })?;
+        let identity: Identity = serde_json::from_slice(&bytes)
+            .map_err(|source| IdentityError::Malformed { path: path.clone(), source })?;
         if identity.format_version != FORMAT_VERSION {
             return Err(IdentityError::Version { path, found: identity.format_version });
         }
@@ -99,7 +99,11 @@ pub(super) fn first_members(config: &EffectiveConfig) -> Vec<FirstMember> {
         .iter()
         .map(|(name, urls)| {
             let peer_urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
-            FirstMember { id: new_member_id(&peer_urls, &config.cluster.token, None), name: name.clone(), peer_urls }
+            FirstMember {
+                id: new_member_id(&peer_urls, &config.cluster.token, None),
+                name: name.clone(),
+                peer_urls,
+            }
         })
         .collect();
     members.sort_by_key(|member| member.id);
@@ -137,7 +141,7 @@ mod tests {
         let urls = vec!["http://localhost:2380".to_owned()];
         let id = new_member_id(&urls, "etcd-cluster", None);
         let members = [FirstMember { id, name: "default".into(), peer_urls: urls }];
-        assert_eq!((id, cluster_id(&members)), (0x8e9e_05c5_2164_694d, 0xcdf8_181e_3227_8fca));
+        assert_eq!((id, cluster_id(&members)), (0x8e9e_05c5_2164_694d, 0xcdf8_1819_4e3a_8c32));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use keelson_mvcc::{RocksEngine, RocksOptions, Store, StoreOptions};
 use keelson_raftstore::log_store::device::WalDevice;
 use keelson_raftstore::options::{MembershipOptions, NodeOptions, Timing};
 use keelson_raftstore::{Begin, FatalCause, Handle, LogOptions, NodeParts, StoreEvents};
-use keelson_wal::{Identity as WalIdentity, Options as WalOptions, RealDisk, Wal, WriterOptions, spawn_writer};
+use keelson_wal::{
+    Identity as WalIdentity, Options as WalOptions, RealDisk, Wal, WriterOptions, spawn_writer,
+};
 use keelson_watch::{Hub, HubOptions};
 use tokio::sync::oneshot;
 
@@ -72,7 +74,9 @@ pub(super) async fn start(
                 }
             });
         })
-        .map_err(|error| StartError::new("start the raft thread", "check the limit of processes").caused_by(error))?;
+        .map_err(|error| {
+            StartError::new("start the raft thread", "check the limit of processes").caused_by(error)
+        })?;
     let handle = handle
         .await
         .map_err(|_| StartError::new("start the member", "the raft thread ended; see the log above"))??;
@@ -92,7 +96,9 @@ impl Node {
             let moved = state.consensus.transfer_leader(voter.id, state.options.election_timeout).await;
             match moved {
                 Ok(()) => return,
-                Err(error) => tracing::info!(to = %format!("{:x}", voter.id), %error, "leadership was not taken"),
+                Err(error) => {
+                    tracing::info!(to = %format!("{:x}", voter.id), %error, "leadership was not taken")
+                }
             }
         }
     }
@@ -109,7 +115,10 @@ impl Node {
 }
 
 /// Decides who a member without data is, and writes it down.
-async fn begin_new(config: &EffectiveConfig, connector: &PeerConnector) -> Result<(Identity, Begin), StartError> {
+async fn begin_new(
+    config: &EffectiveConfig,
+    connector: &PeerConnector,
+) -> Result<(Identity, Begin), StartError> {
     let data_dir = &config.member.data_dir;
     if has_data(config) {
         return Err(StartError::new(
@@ -182,7 +191,8 @@ async fn refuse_second_birth(
     first: &[FirstMember],
     own: &FirstMember,
 ) -> Result<(), StartError> {
-    let others = first.iter().filter(|member| member.id != own.id).filter_map(|member| member.peer_urls.first());
+    let others =
+        first.iter().filter(|member| member.id != own.id).filter_map(|member| member.peer_urls.first());
     let answers = futures::future::join_all(others.map(|url| peers::ask(connector, url))).await;
     for answer in answers.into_iter().flatten() {
         // A name is published by a member that has served.
@@ -221,9 +231,11 @@ async fn start_here(
         tracing::warn!(?cut, "cut a torn tail off the log: writes that were never acknowledged");
     }
     let reader = wal.reader();
-    let writer_options = WriterOptions { observer: Box::new(LogObserver(metrics)), ..WriterOptions::default() };
-    let writer = spawn_writer(wal, writer_options)
-        .map_err(|error| StartError::new("start the log's threads", "check the limit of processes").caused_by(error))?;
+    let writer_options =
+        WriterOptions { observer: Box::new(LogObserver(metrics)), ..WriterOptions::default() };
+    let writer = spawn_writer(wal, writer_options).map_err(|error| {
+        StartError::new("start the log's threads", "check the limit of processes").caused_by(error)
+    })?;
 
     let db_dir = data_dir.join("db");
     let engine_error = |error: Box<dyn std::error::Error + Send + Sync>| {
@@ -235,8 +247,13 @@ async fn start_here(
     };
     let engine =
         RocksEngine::open(&db_dir, RocksOptions::default()).map_err(|error| engine_error(Box::new(error)))?;
-    let store = Store::open(engine, StoreOptions::default()).map_err(|error| engine_error(Box::new(error)))?;
-    let hub = Hub::new(HubOptions { hash_seed: rand::random(), ..HubOptions::default() }, Arc::new(StoreEvents(store.reader())), Arc::new(WatchCodec));
+    let store =
+        Store::open(engine, StoreOptions::default()).map_err(|error| engine_error(Box::new(error)))?;
+    let hub = Hub::new(
+        HubOptions { hash_seed: rand::random(), ..HubOptions::default() },
+        Arc::new(StoreEvents(store.reader())),
+        Arc::new(WatchCodec),
+    );
     let parts = NodeParts {
         options: node_options(config, identity),
         device: Arc::new(WalDevice::new(writer, reader)),
@@ -248,9 +265,9 @@ async fn start_here(
         begin,
         on_fatal: Box::new(end_process),
     };
-    keelson_raftstore::start::<openraft_rt_tokio::TokioRuntime, _>(parts).await.map_err(|error| {
-        StartError::new("start the member", "see the cause").caused_by(error)
-    })
+    keelson_raftstore::start::<openraft_rt_tokio::TokioRuntime, _>(parts)
+        .await
+        .map_err(|error| StartError::new("start the member", "see the cause").caused_by(error))
 }
 
 fn node_options(config: &EffectiveConfig, identity: &Identity) -> NodeOptions {
@@ -286,8 +303,11 @@ fn has_data(config: &EffectiveConfig) -> bool {
 fn make_private(folder: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| {
-        StartError::new(format!("create the data folder {}", folder.display()), "check --data-dir and its permissions")
-            .caused_by(error)
+        StartError::new(
+            format!("create the data folder {}", folder.display()),
+            "check --data-dir and its permissions",
+        )
+        .caused_by(error)
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let mode = std::fs::metadata(folder).map_err(failed)?.permissions().mode();

@@ -88,7 +88,9 @@ pub(super) async fn ask(connector: &PeerConnector, peer_url: &str) -> Result<Ans
     let uri: Uri = format!("{}/members", peer_url.trim_end_matches('/'))
         .parse()
         .map_err(|_| AskError::Address(peer_url.to_owned()))?;
-    keelson_api::edge::clock::within(ANSWER_WITHIN, exchange(connector, &uri)).await.unwrap_or(Err(AskError::Slow))
+    keelson_api::edge::clock::within(ANSWER_WITHIN, exchange(connector, &uri))
+        .await
+        .unwrap_or(Err(AskError::Slow))
 }
 
 async fn exchange(connector: &PeerConnector, uri: &Uri) -> Result<Answer, AskError> {
@@ -107,7 +109,8 @@ async fn exchange(connector: &PeerConnector, uri: &Uri) -> Result<Answer, AskErr
         .get(&CLUSTER_HEADER)
         .and_then(|value| u64::from_str_radix(value.to_str().ok()?, 16).ok())
         .ok_or(AskError::NoCluster(status))?;
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(AskError::Body)?;
+    let body =
+        Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(AskError::Body)?;
     driver.abort();
     Ok(Answer { cluster, members: serde_json::from_slice(&body.to_bytes())? })
 }

@@ -57,8 +57,11 @@ impl Ports {
         };
         let options = BindOptions { reuse_port: config.listen.reuse_port, ..BindOptions::default() };
         let bind = |urls: &[Url], tls: &Option<Arc<ServerTls>>| {
-            let urls: Vec<ListenUrl> =
-                urls.iter().map(|url| url.to_string().parse()).collect::<Result<_, _>>().map_err(listen_error)?;
+            let urls: Vec<ListenUrl> = urls
+                .iter()
+                .map(|url| url.to_string().parse())
+                .collect::<Result<_, _>>()
+                .map_err(listen_error)?;
             Listener::bind_all(&urls, tls.as_ref(), &options).map_err(listen_error)
         };
         Ok(Ports {
@@ -78,7 +81,11 @@ impl Ports {
     }
 
     /// Serves other members, on the runtime of the caller.
-    pub(super) fn serve_peers(mut self, node: &Handle<RocksEngine>, state: &AppState) -> Result<Serving, StartError> {
+    pub(super) fn serve_peers(
+        mut self,
+        node: &Handle<RocksEngine>,
+        state: &AppState,
+    ) -> Result<Serving, StartError> {
         let listeners = std::mem::take(&mut self.peers);
         let (service, state) = (node.peer_service(), state.clone());
         let options = ServerOptions { runtimes: 1, ..ServerOptions::default() };
@@ -103,7 +110,8 @@ impl Serving {
         let runtimes = options.runtimes;
         let grpc_metrics = GrpcMetrics::new(registry, runtimes.max(1), config.metrics_extensive);
         process::register(registry);
-        let http_options = HttpOptions::new(Arc::new(health::Health(state.clone())), registry.clone(), metrics.clone());
+        let http_options =
+            HttpOptions::new(Arc::new(health::Health(state.clone())), registry.clone(), metrics.clone());
         let access = AccessControl::new(
             config.security.cors.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             config.security.host_whitelist.clone().unwrap_or_else(|| vec!["*".to_owned()]),
@@ -118,15 +126,32 @@ impl Serving {
             Dispatch::new(grpc, rules.clone().protect(http::router(&endpoints)))
         })
         .map_err(listen_error)?;
-        let mut observed =
-            vec![Observed { port: "client", stats: clients.stats().clone(), tls: self.ports.client_tls.clone() }];
+        let mut observed = vec![Observed {
+            port: "client",
+            stats: clients.stats().clone(),
+            tls: self.ports.client_tls.clone(),
+        }];
         self.others.push(clients);
 
         let endpoints = http_options.clone();
-        self.serve_http("http", |ports| &mut ports.http, &mut observed, move || access.clone().protect(http::router(&endpoints)))?;
-        self.serve_http("metrics", |ports| &mut ports.metrics, &mut observed, move || http::metrics_router(&http_options))?;
+        self.serve_http(
+            "http",
+            |ports| &mut ports.http,
+            &mut observed,
+            move || access.clone().protect(http::router(&endpoints)),
+        )?;
+        self.serve_http(
+            "metrics",
+            |ports| &mut ports.metrics,
+            &mut observed,
+            move || http::metrics_router(&http_options),
+        )?;
         if let Some(peers) = &self.peers {
-            observed.push(Observed { port: "peer", stats: peers.stats().clone(), tls: self.ports.peer_tls.clone() });
+            observed.push(Observed {
+                port: "peer",
+                stats: peers.stats().clone(),
+                tls: self.ports.peer_tls.clone(),
+            });
         }
         observed.sort_by_key(|server| server.port);
         register(registry, observed);
@@ -144,7 +169,8 @@ impl Serving {
         if listeners.is_empty() {
             return Ok(());
         }
-        let server = Server::start(listeners, ServerOptions::default(), move |_| router()).map_err(listen_error)?;
+        let server =
+            Server::start(listeners, ServerOptions::default(), move |_| router()).map_err(listen_error)?;
         observed.push(Observed { port, stats: server.stats().clone(), tls: self.ports.client_tls.clone() });
         self.others.push(server);
         Ok(())
@@ -177,7 +203,9 @@ impl Dial for PeerDial {
     fn dial(&self, url: &str) -> BoxFuture<'static, io::Result<Box<dyn PeerIo>>> {
         let (connector, url) = (self.0.clone(), url.to_owned());
         Box::pin(async move {
-            let uri = url.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {error}")))?;
+            let uri = url
+                .parse()
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {error}")))?;
             let stream = connector.connect(&uri).await.map_err(io::Error::other)?;
             Ok(Box::new(stream) as Box<dyn PeerIo>)
         })

@@ -44,7 +44,9 @@ fn settings(config: &EffectiveConfig, tls: &Tls, role: TlsRole, folder: &str, ur
         cipher_suites: security.cipher_suites.clone(),
         version_min: version(security.tls_min),
         version_max: version(security.tls_max),
-        auto_tls: tls.auto.then(|| auto(&config.member.data_dir, folder, urls, security.self_signed_validity_years)),
+        auto_tls: tls
+            .auto
+            .then(|| auto(&config.member.data_dir, folder, urls, security.self_signed_validity_years)),
         skip_client_san_verification: tls.skip_san_verification,
         ..TlsSettings::default()
     }

@@ -13,6 +13,7 @@ pub mod crash;
 pub mod differential;
 pub mod environment;
 pub mod http;
+pub mod missing;
 pub mod peers;
 pub mod random;
 pub mod tools;

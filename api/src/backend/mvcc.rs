@@ -6,7 +6,8 @@ use bytes::Bytes;
 use keelson_mvcc::{
     KvEngine, ReadView, Reader,
     types::{
-        Alarm, KeyRange, KeyValue, Lease, LeaseId, RangeOptions, RangeReply, ReadError, Revision, Txn, TxnReply,
+        Alarm, KeyRange, KeyValue, Lease, LeaseId, RangeOptions, RangeReply, ReadError, Revision, Txn,
+        TxnReply,
     },
 };
 

@@ -3,7 +3,8 @@
 use keelson_mvcc::types::{KeyValue, OpReply, RangeReply, Revision, TxnReply};
 use keelson_proto::{
     etcdserverpb::{
-        DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse, response_op::Response,
+        DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
+        response_op::Response,
     },
     mvccpb,
 };
@@ -126,7 +127,7 @@ mod tests {
     fn nested_headers_hold_what_etcd_puts_there() {
         let outer = ResponseHeader { cluster_id: 1, member_id: 2, revision: 7, raft_term: 3 };
         let reply = txn_of(vec![range(), OpReply::Txn(txn_of(vec![OpReply::Put { prev: None }]))]);
-        let response = txn_response(outer.clone(), reply);
+        let response = txn_response(outer, reply);
         assert_eq!(response.header, Some(outer));
         let Some(Response::ResponseRange(range)) = &response.responses[0].response else { panic!() };
         assert_eq!(range.header, Some(ResponseHeader { revision: 6, ..Default::default() }));

@@ -1,11 +1,12 @@
 //! Requests into commands and range options.
 
 use keelson_mvcc::types::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Put, RangeOptions, SortOrder, SortTarget,
-    Txn, TxnOp,
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Put, RangeOptions, SortOrder,
+    SortTarget, Txn, TxnOp,
 };
 use keelson_proto::etcdserverpb::{
-    self as pb, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, compare::TargetUnion, request_op::Request,
+    self as pb, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, compare::TargetUnion,
+    request_op::Request,
 };
 
 /// A range; the enums were checked by `validate::range`.
@@ -82,11 +83,18 @@ fn op(op: pb::RequestOp) -> Option<TxnOp> {
 /// not fit the target counts as its zero.
 fn compare(compare: pb::Compare) -> Option<Compare> {
     let range = KeyRange { key: compare.key, end: compare.range_end };
-    let number = |wanted: fn(&TargetUnion) -> Option<i64>| compare.target_union.as_ref().and_then(wanted).unwrap_or(0);
+    let number =
+        |wanted: fn(&TargetUnion) -> Option<i64>| compare.target_union.as_ref().and_then(wanted).unwrap_or(0);
     let target = match compare.target {
-        0 => CompareTarget::Version(number(|u| if let TargetUnion::Version(v) = u { Some(*v) } else { None })),
-        1 => CompareTarget::Create(number(|u| if let TargetUnion::CreateRevision(v) = u { Some(*v) } else { None })),
-        2 => CompareTarget::Mod(number(|u| if let TargetUnion::ModRevision(v) = u { Some(*v) } else { None })),
+        0 => {
+            CompareTarget::Version(number(|u| if let TargetUnion::Version(v) = u { Some(*v) } else { None }))
+        }
+        1 => CompareTarget::Create(number(|u| {
+            if let TargetUnion::CreateRevision(v) = u { Some(*v) } else { None }
+        })),
+        2 => {
+            CompareTarget::Mod(number(|u| if let TargetUnion::ModRevision(v) = u { Some(*v) } else { None }))
+        }
         3 => match compare.target_union {
             Some(TargetUnion::Value(value)) => CompareTarget::Value(value),
             _ => CompareTarget::Value(bytes::Bytes::new()),
@@ -95,7 +103,9 @@ fn compare(compare: pb::Compare) -> Option<Compare> {
         _ => {
             return match compare.result {
                 // "Not equal", "greater" or "less" than itself: never.
-                1..=3 => Some(Compare { range, result: CompareResult::Less, target: CompareTarget::Version(0) }),
+                1..=3 => {
+                    Some(Compare { range, result: CompareResult::Less, target: CompareTarget::Version(0) })
+                }
                 _ => None,
             };
         }
@@ -107,7 +117,11 @@ fn compare(compare: pb::Compare) -> Option<Compare> {
         3 => CompareResult::NotEqual,
         _ if matches!(target, CompareTarget::Value(_)) => {
             // True for any key that exists.
-            return Some(Compare { range, result: CompareResult::Greater, target: CompareTarget::Version(0) });
+            return Some(Compare {
+                range,
+                result: CompareResult::Greater,
+                target: CompareTarget::Version(0),
+            });
         }
         _ => return None,
     };
@@ -133,7 +147,10 @@ mod tests {
             (4, TargetUnion::Lease(10), CompareTarget::Lease(10)),
         ] {
             let made = guard(target, 1, Some(union)).unwrap();
-            assert_eq!(made, Compare { range: range.clone(), result: CompareResult::Greater, target: expected });
+            assert_eq!(
+                made,
+                Compare { range: range.clone(), result: CompareResult::Greater, target: expected }
+            );
         }
     }
 

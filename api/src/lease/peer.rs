@@ -83,9 +83,9 @@ pub(super) fn encode_time_to_live_reply(found: Option<&TimeToLive>) -> Bytes {
 
 /// `None`: not an answer. `Some(None)`: no such lease.
 pub(super) fn decode_time_to_live(body: &Bytes) -> Option<Option<TimeToLive>> {
-    match body.first()? {
-        &NOT_FOUND if body.len() == 1 => Some(None),
-        &FOUND => {
+    match *body.first()? {
+        NOT_FOUND if body.len() == 1 => Some(None),
+        FOUND => {
             let message = LeaseTimeToLiveResponse::decode(body.slice(1..)).ok()?;
             Some(Some(TimeToLive { ttl_s: message.ttl, granted_s: message.granted_ttl, keys: message.keys }))
         }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use keelson_mvcc::types::Command;
 use keelson_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
-    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
-    ResponseHeader, cluster_server::Cluster,
+    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest,
+    MemberUpdateResponse, ResponseHeader, cluster_server::Cluster,
 };
 use keelson_raftstore::consensus::{MemberError, NewMember};
 use tonic::{Request, Response, Status};
@@ -35,7 +35,10 @@ fn refused(error: &MemberError, call: &Call) -> Status {
 
 #[tonic::async_trait]
 impl Cluster for ClusterService {
-    async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+    async fn member_add(
+        &self,
+        request: Request<MemberAddRequest>,
+    ) -> Result<Response<MemberAddResponse>, Status> {
         let state = &self.0;
         let call = state.admit(request.metadata(), OnLearner::Refused)?;
         let request = request.into_inner();

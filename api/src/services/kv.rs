@@ -1,11 +1,11 @@
-//! Range, Put, DeleteRange, Txn and Compact.
+//! Put, DeleteRange, Txn and Compact; Range and RangeStream have files of their own.
 //!
 //! Owns: the order of steps of each. Called by: tonic. Invariants: a write is answered with the revision of its own
 //! apply on this member; a linearizable read looks at a view taken after its read-index round.
-//! The hot path (Put, Range of one key) spawns nothing and copies no value beyond what the proposer encodes.
+//! A Put spawns nothing and copies no value beyond what the proposer encodes.
 //! Source: etcd `server/etcdserver/api/v3rpc/key.go`, `v3_server.go`.
 
-use keelson_mvcc::types::{Command, KeyValue, Outcome, RangeOptions, RangeReply, SortOrder};
+use keelson_mvcc::types::{Command, Outcome};
 use keelson_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server::Kv,
@@ -18,7 +18,7 @@ use crate::{
     call::OnLearner,
     convert, errors,
     quota::{put_cost, txn_cost},
-    state::AppState,
+    state::{AppState, Size},
     validate,
 };
 
@@ -31,25 +31,9 @@ pub(super) struct KvService(pub(super) AppState);
 #[tonic::async_trait]
 impl Kv for KvService {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
-        let state = &self.0;
-        let learner = if request.get_ref().serializable { OnLearner::Allowed } else { OnLearner::Refused };
-        let call = state.admit(request.metadata(), learner)?;
-        let request = request.into_inner();
-        validate::range(&request)?;
-        if !request.serializable {
-            state.linearize(&call).await?;
-        }
-        let options = convert::range(request);
-        let view = state.view();
-        let revision = view.revision();
-        let reply = if is_point_read(&options) {
-            point_read(view.get(&options.range.key).map_err(errors::from_read)?)
-        } else if options.range.is_single() {
-            view.range(&options).map_err(errors::from_read)?
-        } else {
-            state.read_blocking(move || view.range(&options).map_err(errors::from_read)).await?
-        };
-        Ok(Response::new(convert::range_response(state.header(revision), reply)))
+        // The router answers this method itself; a caller of the trait gets the same from the general path.
+        let (metadata, _, request) = request.into_parts();
+        super::range::answer(&self.0, metadata.as_ref(), request).await.map(Response::new)
     }
 
     type RangeStreamStream = RangeChunks;
@@ -111,7 +95,7 @@ impl Kv for KvService {
             let view = state.view();
             let revision = view.revision();
             let reply = state
-                .read_blocking(move || view.txn_read_only(&txn).map_err(errors::from_read))
+                .read_blocking(Size::Short, move || view.txn_read_only(&txn).map_err(errors::from_read))
                 .await?;
             return Ok(Response::new(convert::txn_response(state.header(revision), reply)));
         }
@@ -121,7 +105,10 @@ impl Kv for KvService {
         Ok(Response::new(convert::txn_response(state.header(revision), reply)))
     }
 
-    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
         let state = &self.0;
         let call = state.admit(request.metadata(), OnLearner::Refused)?;
         let request = request.into_inner();
@@ -131,23 +118,6 @@ impl Kv for KvService {
         }
         Ok(Response::new(CompactionResponse { header: Some(state.header_now()) }))
     }
-}
-
-/// True for the read that needs no options at all: the newest version of one key.
-fn is_point_read(options: &RangeOptions) -> bool {
-    options.range.is_single()
-        && options.revision <= 0
-        && options.sort_order == SortOrder::None
-        && !options.keys_only
-        && !options.count_only
-        && options.min_mod_revision == 0
-        && options.max_mod_revision == 0
-        && options.min_create_revision == 0
-        && options.max_create_revision == 0
-}
-
-fn point_read(kv: Option<KeyValue>) -> RangeReply {
-    RangeReply { count: i64::from(kv.is_some()), kvs: kv.into_iter().collect(), more: false }
 }
 
 fn check_size(state: &AppState, encoded_bytes: usize) -> Result<(), Status> {
@@ -163,4 +133,3 @@ pub(super) fn unexpected(outcome: &Outcome) -> Status {
     tracing::error!(?outcome, "a command got the reply of another");
     Status::internal("a command got the reply of another")
 }
-

@@ -52,7 +52,8 @@ impl Lease for LeaseService {
             attempts -= 1;
             match state.propose(Command::LeaseGrant { id, ttl_s }, &call).await {
                 // A client once chose the number we came to: take the next one.
-                Err(status) if wanted == 0 && attempts > 0 && status.message() == errors::LEASE_EXISTS.text => {}
+                Err(status)
+                    if wanted == 0 && attempts > 0 && status.message() == errors::LEASE_EXISTS.text => {}
                 answer => break answer?,
             }
         };
@@ -103,7 +104,8 @@ impl Lease for LeaseService {
         let state = &self.0;
         let call = state.admit(request.metadata(), OnLearner::Refused)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let found = state.leases.time_to_live(id, keys, call.timeout).await?;
+        let found =
+            state.leases.time_to_live(id, keys, call.timeout).await.map_err(|error| call.status(error))?;
         let header = Some(state.header_now());
         Ok(Response::new(match found {
             Some(found) => LeaseTimeToLiveResponse {
@@ -123,7 +125,13 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let state = &self.0;
         state.admit(request.metadata(), OnLearner::Refused)?;
-        let leases = state.leases.list().map_err(errors::from_read)?.into_iter().map(|id| LeaseStatus { id }).collect();
+        let leases = state
+            .leases
+            .list()
+            .map_err(errors::from_read)?
+            .into_iter()
+            .map(|id| LeaseStatus { id })
+            .collect();
         Ok(Response::new(LeaseLeasesResponse { header: Some(state.header_now()), leases }))
     }
 }

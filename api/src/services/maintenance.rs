@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures::Stream;
 use keelson_mvcc::types::{Alarm, AlarmKind, Command, Outcome};
 use keelson_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
     maintenance_server::Maintenance,
 };
 use tonic::{Request, Response, Status};
@@ -23,7 +23,7 @@ use crate::{
     call::{Call, OnLearner},
     errors,
     options::QUOTA_BYTES_DEFAULT,
-    state::AppState,
+    state::{AppState, Size},
     validate::ClusterVersion,
 };
 
@@ -96,7 +96,10 @@ impl Maintenance for MaintenanceService {
     }
 
     /// There is nothing to do: the engine compacts in the background and gives space back by itself.
-    async fn defragment(&self, request: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
+    async fn defragment(
+        &self,
+        request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
         self.0.admit(request.metadata(), OnLearner::Refused)?;
         Ok(Response::new(DefragmentResponse { header: None }))
     }
@@ -106,7 +109,7 @@ impl Maintenance for MaintenanceService {
         state.admit(request.metadata(), OnLearner::Refused)?;
         let view = state.view();
         let revision = view.revision();
-        let hash = state.read_blocking(move || view.hash().map_err(errors::from_read)).await?;
+        let hash = state.read_blocking(Size::Long, move || view.hash().map_err(errors::from_read)).await?;
         Ok(Response::new(HashResponse { header: Some(state.header(revision)), hash }))
     }
 
@@ -117,19 +120,25 @@ impl Maintenance for MaintenanceService {
         let view = state.view();
         let revision = view.revision();
         let (hash, compact_revision, hash_revision) =
-            state.read_blocking(move || view.hash_kv(wanted).map_err(errors::from_read)).await?;
+            state.read_blocking(Size::Long, move || view.hash_kv(wanted).map_err(errors::from_read)).await?;
         let header = Some(state.header(revision));
         Ok(Response::new(HashKvResponse { header, hash, compact_revision, hash_revision }))
     }
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
-    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.0.admit_stream(request.metadata().as_ref(), OnLearner::Allowed)?;
         Err(Status::unimplemented("snapshots in etcd's file format are not supported by this version"))
     }
 
-    async fn move_leader(&self, request: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
         let state = &self.0;
         let call = state.admit(request.metadata(), OnLearner::Refused)?;
         let target = request.into_inner().target_id;
@@ -138,7 +147,10 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
-    async fn downgrade(&self, request: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
+    async fn downgrade(
+        &self,
+        request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
         let state = &self.0;
         let call = state.admit(request.metadata(), OnLearner::Refused)?;
         let request = request.into_inner();
@@ -186,7 +198,8 @@ async fn validate_downgrade(state: &AppState, version: &str, call: &Call) -> Res
 }
 
 fn cluster_version(state: &AppState) -> Result<ClusterVersion, Status> {
-    ClusterVersion::parse(&state.options.cluster_version()).map_err(|_| errors::CLUSTER_VERSION_UNAVAILABLE.into())
+    ClusterVersion::parse(&state.options.cluster_version())
+        .map_err(|_| errors::CLUSTER_VERSION_UNAVAILABLE.into())
 }
 
 fn downgrade_target(view: &dyn View) -> Result<Option<String>, Status> {

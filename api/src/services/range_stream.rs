@@ -14,7 +14,11 @@ use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamRespon
 use prost::Message;
 use tonic::Status;
 
-use crate::{backend::View, convert, errors, state::AppState};
+use crate::{
+    backend::View,
+    convert, errors,
+    state::{AppState, Size},
+};
 
 /// Keys in the first message.
 const FIRST_CHUNK_KEYS: usize = 10;
@@ -41,7 +45,7 @@ pub(super) fn chunks(state: AppState, request: RangeRequest) -> RangeChunks {
             let cursor = cursor?;
             let reader = state.clone();
             let header = state.header_now();
-            let read = state.read_blocking(move || cursor.next(&*reader.view(), header)).await;
+            let read = state.read_blocking(Size::Short, move || cursor.next(&*reader.view(), header)).await;
             Some(match read {
                 Ok((response, rest)) => (Ok(response), rest),
                 Err(status) => (Err(status), None),
@@ -72,7 +76,8 @@ impl Cursor {
         view: &dyn View,
         header: ResponseHeader,
     ) -> Result<(RangeStreamResponse, Option<Cursor>), Status> {
-        let header = self.header.get_or_insert_with(|| ResponseHeader { revision: view.revision(), ..header }).clone();
+        let header =
+            *self.header.get_or_insert_with(|| ResponseHeader { revision: view.revision(), ..header });
         if self.count_only {
             let count = view.count(&self.range, self.revision).map_err(errors::from_read)?;
             return Ok((message(RangeResponse { header: Some(header), count, ..Default::default() }), None));

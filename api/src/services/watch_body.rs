@@ -27,10 +27,7 @@ use keelson_watch::{self as hub, ControlError, EventBatch, Frame, StreamEnd, Wat
 use prost::Message;
 use tonic::{Code, Status, Streaming};
 
-use super::{
-    lease::ended,
-    watch_codec::{PREFIX_BYTES, put_head},
-};
+use super::{lease::ended, one_message::PREFIX_BYTES, watch_codec::put_head};
 use crate::{convert, errors, state::AppState, transport::transport_status};
 
 /// Shared pieces from this size on go to the socket without a copy; below, a copy is cheaper than a frame of its own.
@@ -84,7 +81,9 @@ impl WatchBody {
                         Poll::Ready(Some(Err(status))) if status.code() == Code::Cancelled => {
                             return Err(errors::WATCH_CANCELED.into());
                         }
-                        Poll::Ready(Some(Err(status))) => return Err(transport_status(&status).unwrap_or(status)),
+                        Poll::Ready(Some(Err(status))) => {
+                            return Err(transport_status(&status).unwrap_or(status));
+                        }
                         // The client will ask for nothing more, and still gets its events.
                         Poll::Ready(None) => {
                             self.requests = None;
@@ -109,7 +108,9 @@ impl WatchBody {
 
     fn hand_over(&self, request: &WatchRequest) -> Result<(), ControlError> {
         match &request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.control.try_create(&watch_request(create)).map(drop),
+            Some(RequestUnion::CreateRequest(create)) => {
+                self.control.try_create(&watch_request(create)).map(drop)
+            }
             Some(RequestUnion::CancelRequest(cancel)) => self.control.try_cancel(cancel.watch_id).map(drop),
             Some(RequestUnion::ProgressRequest(_)) => self.control.progress(),
             // Not worth a whole stream: a newer client may know more kinds of requests.
@@ -144,7 +145,8 @@ impl WatchBody {
                 }
                 Frame::Events { id, revision, events, fragment: true } => {
                     let mut head = WatchResponse { fragment: true, ..head(&header, id, revision) };
-                    let mut parts = events.split(bytes_max.saturating_sub(head.encoded_len())).into_iter().peekable();
+                    let mut parts =
+                        events.split(bytes_max.saturating_sub(head.encoded_len())).into_iter().peekable();
                     while let Some(part) = parts.next() {
                         head.fragment = parts.peek().is_some();
                         self.put_events(&head, &part, &mut buffer);
@@ -253,11 +255,7 @@ fn trailers(status: &Status) -> HeaderMap {
 }
 
 fn head(header: &ResponseHeader, id: hub::WatchId, revision: Revision) -> WatchResponse {
-    WatchResponse {
-        header: Some(ResponseHeader { revision, ..header.clone() }),
-        watch_id: id,
-        ..Default::default()
-    }
+    WatchResponse { header: Some(ResponseHeader { revision, ..*header }), watch_id: id, ..Default::default() }
 }
 
 /// The hub keeps the range for as long as the watcher lives, so it gets copies.

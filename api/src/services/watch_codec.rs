@@ -13,8 +13,7 @@ use keelson_watch::FrameCodec;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-/// Bytes of gRPC's message prefix: a compression flag and the length.
-pub(super) const PREFIX_BYTES: usize = 5;
+use super::one_message::PREFIX_BYTES;
 
 const EVENTS: u8 = 11 << 3 | 2;
 const TYPE: u8 = 1 << 3;
@@ -105,7 +104,8 @@ fn put_number(tag: u8, number: i64, out: &mut BytesMut) {
 pub(super) fn put_head(head: &WatchResponse, events_len: usize, out: &mut BytesMut) {
     debug_assert!(head.events.is_empty(), "events follow as shared bytes");
     let head_len = head.encoded_len();
-    let message_len = u32::try_from(head_len + events_len).expect("a watch response fits gRPC's length field");
+    let message_len =
+        u32::try_from(head_len + events_len).expect("a watch response fits gRPC's length field");
     out.reserve(PREFIX_BYTES + head_len);
     out.put_u8(0);
     out.put_u32(message_len);

@@ -98,8 +98,11 @@ impl Ranges {
 
     fn merge(&mut self, other: Ranges) {
         // The smaller set goes into the larger one, so that nesting cannot make this quadratic.
-        let (mut large, small) =
-            if self.ends.len() >= other.ends.len() { (std::mem::take(self), other) } else { (other, std::mem::take(self)) };
+        let (mut large, small) = if self.ends.len() >= other.ends.len() {
+            (std::mem::take(self), other)
+        } else {
+            (other, std::mem::take(self))
+        };
         for (start, end) in small.ends {
             large.insert(start, end);
         }
@@ -129,7 +132,8 @@ mod tests {
         let set = ranges(&[("m", "p"), ("a", "c"), ("b", "d"), ("o", "q"), ("z", "y"), ("d", "e")]);
         let list: Vec<_> = set.ends.iter().map(|(a, b)| (a.as_slice(), b.as_slice())).collect();
         assert_eq!(list, [(&b"a"[..], &b"e"[..]), (b"m", b"q")]);
-        for (key, inside) in [("a", true), ("d", true), ("e", false), ("l", false), ("p", true), ("q", false)] {
+        for (key, inside) in [("a", true), ("d", true), ("e", false), ("l", false), ("p", true), ("q", false)]
+        {
             assert_eq!(set.contains(key.as_bytes()), inside, "{key}");
         }
         assert!(!set.contains(b""));
@@ -140,5 +144,32 @@ mod tests {
         let set = ranges(&[("b", "c"), ("d", "e"), ("f", "g"), ("a", "z")]);
         assert_eq!(set.ends.len(), 1);
         assert!(set.contains(b"y"));
+    }
+
+    proptest::proptest! {
+        /// Against the plainest form: a list of ranges, each asked in turn.
+        #[test]
+        fn the_merged_set_contains_what_the_list_contains(
+            list in proptest::collection::vec(("[a-e]{0,2}", "[a-e]{0,2}"), 0..20),
+            split in 0usize..20,
+            keys in proptest::collection::vec("[a-f]{0,3}", 1..30),
+        ) {
+            let of = |list: &[(String, String)]| {
+                let list: Vec<_> = list.iter().map(|(start, end)| (start.as_str(), end.as_str())).collect();
+                ranges(&list)
+            };
+            let (left, right) = list.split_at(split.min(list.len()));
+            let mut merged = of(left);
+            merged.merge(of(right));
+            for key in keys {
+                let expected = list.iter().any(|(start, end)| *start <= key && key < *end);
+                proptest::prop_assert_eq!(merged.contains(key.as_bytes()), expected, "{}", key);
+                proptest::prop_assert_eq!(of(&list).contains(key.as_bytes()), expected, "{}", key);
+            }
+            let ends: Vec<_> = merged.ends.iter().collect();
+            for pair in ends.windows(2) {
+                proptest::prop_assert!(pair[0].1 < pair[1].0, "ranges are kept apart");
+            }
+        }
     }
 }

@@ -23,7 +23,9 @@ impl ClusterVersion {
         let parts: Vec<Option<u32>> = release.split('.').map(|part| part.parse().ok()).collect();
         match parts.as_slice() {
             [Some(major), Some(minor), Some(_)] => Ok(ClusterVersion { major: *major, minor: *minor }),
-            [Some(major), Some(minor)] if release == text => Ok(ClusterVersion { major: *major, minor: *minor }),
+            [Some(major), Some(minor)] if release == text => {
+                Ok(ClusterVersion { major: *major, minor: *minor })
+            }
             _ => Err(errors::WRONG_DOWNGRADE_VERSION_FORMAT),
         }
     }
@@ -64,7 +66,9 @@ mod tests {
     #[test]
     fn only_one_minor_down_is_a_downgrade() {
         let at = ClusterVersion::parse("3.7.0").unwrap();
-        for (target, allowed) in [("3.6", true), ("3.7", false), ("3.5", false), ("3.8", false), ("2.6", false)] {
+        for (target, allowed) in
+            [("3.6", true), ("3.7", false), ("3.5", false), ("3.8", false), ("2.6", false)]
+        {
             assert_eq!(at.may_downgrade_to(ClusterVersion::parse(target).unwrap()), allowed, "{target}");
         }
     }

@@ -23,11 +23,17 @@ async fn a_member_is_nameless_until_it_publishes_itself() {
     let member = Member::alone().await;
     let before = list(&member).await;
     assert_eq!(before.header, member.header(0), "headers of this service have no revision");
-    assert_eq!(before.members, [pb::Member { id: 1, peer_ur_ls: urls(&["http://m1:2380"]), ..Default::default() }]);
+    assert_eq!(
+        before.members,
+        [pb::Member { id: 1, peer_ur_ls: urls(&["http://m1:2380"]), ..Default::default() }]
+    );
     let attributes = MemberAttributes { name: "one".into(), client_urls: urls(&["http://m1:2379"]) };
     soon(members::publish(member.state.clone(), attributes.clone())).await;
     let after = list(&member).await;
-    assert_eq!((after.members[0].name.as_str(), &after.members[0].client_ur_ls), ("one", &urls(&["http://m1:2379"])));
+    assert_eq!(
+        (after.members[0].name.as_str(), &after.members[0].client_ur_ls),
+        ("one", &urls(&["http://m1:2379"]))
+    );
     let proposed = member.control().proposed.len();
     soon(members::publish(member.state.clone(), attributes)).await;
     assert_eq!(member.control().proposed.len(), proposed, "nothing is published twice");
@@ -40,7 +46,10 @@ async fn members_come_change_and_go() {
     let add = pb::MemberAddRequest { peer_ur_ls: urls(&["http://b:1", "http://a:1"]), is_learner: true };
     let added = client.member_add(add).await.unwrap().into_inner();
     let new = added.member.unwrap();
-    assert_eq!((added.header, &new.peer_ur_ls, new.is_learner), (member.header(0), &urls(&["http://a:1", "http://b:1"]), true));
+    assert_eq!(
+        (added.header, &new.peer_ur_ls, new.is_learner),
+        (member.header(0), &urls(&["http://a:1", "http://b:1"]), true)
+    );
     assert_eq!((new.name.as_str(), added.members.len()), ("", 2));
     assert!(added.members.contains(&new));
 

@@ -25,8 +25,8 @@ use keelson_mvcc::{
 use keelson_proto::etcdserverpb as pb;
 use keelson_raftstore::{
     consensus::{
-        CallError, CallHandler, Consensus, MemberError, Members, NewMember, Proposal, ProposeError, ReadIndexError,
-        Status, Stopped, TimeoutCause, TransferError,
+        CallError, CallHandler, Consensus, MemberError, Members, NewMember, Proposal, ProposeError,
+        ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
     },
     lane::Lane,
 };
@@ -163,7 +163,8 @@ impl Cluster {
         let index = store.applied().map_or(1, |applied| applied.index + 1);
         let position = LogPosition { term: control.term, leader: control.leader.unwrap_or(0), index };
         control.proposed.push(command.clone());
-        let applied = store.apply(&[ApplyEntry::Commands { position, commands: vec![command.clone()] }]).unwrap();
+        let applied =
+            store.apply(&[ApplyEntry::Commands { position, commands: vec![command.clone()] }]).unwrap();
         let reply = applied.replies[0][0].clone();
         for hub in self.hubs.lock().iter() {
             hub.publish(&applied.events, applied.view.revision());
@@ -189,7 +190,8 @@ impl Cluster {
         let mut options = ApiOptions::new(CLUSTER_ID, id);
         change(&mut options);
         let source = Arc::new(Source(self.reader.clone()));
-        let hub_options = HubOptions { progress_interval: options.watch_progress_interval, ..Default::default() };
+        let hub_options =
+            HubOptions { progress_interval: options.watch_progress_interval, ..Default::default() };
         let hub = Hub::new(hub_options, source, Arc::new(WatchCodec));
         hub.tick(self.clock.now());
         self.hubs.lock().push(hub.clone());
@@ -205,7 +207,7 @@ impl Cluster {
         tokio::spawn(state.clone().run_background());
         let (serving, lane_end) = state.with_lane();
         tokio::spawn(lane_end.run());
-        let router = services::routes(serving).unwrap();
+        let router = axum::Router::new().fallback_service(services::routes(serving).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, router).into_future());
@@ -268,7 +270,12 @@ impl Member {
     /// The header every response at `revision` should have.
     pub(crate) fn header(&self, revision: Revision) -> Option<pb::ResponseHeader> {
         let member_id = self.state.options.member_id;
-        Some(pb::ResponseHeader { cluster_id: CLUSTER_ID, member_id, revision, raft_term: self.control().term })
+        Some(pb::ResponseHeader {
+            cluster_id: CLUSTER_ID,
+            member_id,
+            revision,
+            raft_term: self.control().term,
+        })
     }
 }
 
@@ -287,7 +294,10 @@ impl Fake {
         self.cluster.upgrade().expect("the test holds the cluster")
     }
 
-    fn change_members(&self, change: impl FnOnce(&mut Members)) -> BoxFuture<'static, Result<Members, MemberError>> {
+    fn change_members(
+        &self,
+        change: impl FnOnce(&mut Members),
+    ) -> BoxFuture<'static, Result<Members, MemberError>> {
         let cluster = self.cluster();
         let mut control = cluster.control.lock();
         let answer = match control.member_error.clone() {
@@ -366,7 +376,8 @@ impl Consensus for Fake {
     fn add_member(&self, new: NewMember, _: Duration) -> BoxFuture<'static, Result<Members, MemberError>> {
         self.change_members(|members| {
             let NewMember { id, peer_urls, learner } = new;
-            let member = keelson_raftstore::consensus::Member { id, peer_urls, is_learner: learner, joining: false };
+            let member =
+                keelson_raftstore::consensus::Member { id, peer_urls, is_learner: learner, joining: false };
             members.members.push(member);
             members.members.sort_by_key(|member| member.id);
         })
@@ -374,7 +385,11 @@ impl Consensus for Fake {
 
     fn promote_member(&self, id: u64, _: Duration) -> BoxFuture<'static, Result<Members, MemberError>> {
         self.change_members(|members| {
-            members.members.iter_mut().filter(|member| member.id == id).for_each(|member| member.is_learner = false);
+            members
+                .members
+                .iter_mut()
+                .filter(|member| member.id == id)
+                .for_each(|member| member.is_learner = false);
         })
     }
 

@@ -78,6 +78,34 @@ async fn ranges_count_what_limit_and_filters_hide() {
 }
 
 #[tokio::test]
+async fn short_and_long_ranges_are_answered_alike() {
+    let member = Member::alone().await;
+    for number in 0..40 {
+        let put = pb::PutRequest { key: format!("k{number:02}").into_bytes().into(), ..Default::default() };
+        member.kv().put(put).await.unwrap();
+    }
+    // Around the number of keys that are read on the spot: what is asked, what is given, whether there is more.
+    for (end, limit, given, more) in [
+        ("k15", 0, 15, false),
+        ("k16", 0, 16, false),
+        ("k17", 0, 17, false),
+        ("l", 0, 40, false),
+        ("l", 15, 15, true),
+        ("l", 16, 16, true),
+        ("l", 17, 17, true),
+        ("l", 40, 40, false),
+        ("k16", 16, 16, false),
+        ("l", -1, 40, false),
+    ] {
+        let request = pb::RangeRequest { limit, ..range("k", end) };
+        let found = member.kv().range(request).await.unwrap().into_inner();
+        let total = if end == "l" { 40 } else { end[1..].parse().unwrap() };
+        assert_eq!((found.kvs.len(), found.more, found.count), (given, more, total), "{end} limit {limit}");
+        assert!(found.kvs.is_sorted_by(|a, b| a.key < b.key));
+    }
+}
+
+#[tokio::test]
 async fn the_revision_of_a_read_is_bounded_on_both_sides() {
     let member = Member::alone().await;
     for _ in 0..4 {
@@ -110,10 +138,13 @@ async fn a_physical_compaction_waits_for_its_end() {
         member.put("a", "v").await;
     }
     let mut kv = member.kv();
-    let waiting =
-        tokio::spawn(async move { kv.compact(pb::CompactionRequest { revision: 3, physical: true }).await.unwrap() });
-    until(|| member.control().proposed.iter().any(|c| matches!(c, keelson_mvcc::types::Command::Compact { .. })))
-        .await;
+    let waiting = tokio::spawn(async move {
+        kv.compact(pb::CompactionRequest { revision: 3, physical: true }).await.unwrap()
+    });
+    until(|| {
+        member.control().proposed.iter().any(|c| matches!(c, keelson_mvcc::types::Command::Compact { .. }))
+    })
+    .await;
     member.cluster.clock.advance(std::time::Duration::from_secs(1));
     assert!(!waiting.is_finished(), "nothing is physically gone yet");
     member.cluster.settle_compaction();

@@ -24,7 +24,9 @@ async fn time_to_live(member: &Member, id: i64, keys: bool) -> pb::LeaseTimeToLi
 }
 
 /// A keep-alive stream: ask with the sender, read the answers.
-async fn keep_alive(member: &Member) -> (mpsc::Sender<pb::LeaseKeepAliveRequest>, tonic::Streaming<pb::LeaseKeepAliveResponse>) {
+async fn keep_alive(
+    member: &Member,
+) -> (mpsc::Sender<pb::LeaseKeepAliveRequest>, tonic::Streaming<pb::LeaseKeepAliveResponse>) {
     let (sender, receiver) = mpsc::channel(16);
     let answers = member.lease().lease_keep_alive(ReceiverStream::new(receiver)).await.unwrap().into_inner();
     (sender, answers)
@@ -84,7 +86,10 @@ async fn a_revocation_deletes_the_keys_in_one_revision() {
     let revoked = member.lease().lease_revoke(pb::LeaseRevokeRequest { id: 5 }).await.unwrap().into_inner();
     assert_eq!(revoked.header, member.header(4));
     assert_eq!(member.get("a").await.count + member.get("b").await.count, 0);
-    assert_error(member.lease().lease_revoke(pb::LeaseRevokeRequest { id: 5 }).await, errors::LEASE_NOT_FOUND);
+    assert_error(
+        member.lease().lease_revoke(pb::LeaseRevokeRequest { id: 5 }).await,
+        errors::LEASE_NOT_FOUND,
+    );
 }
 
 #[tokio::test]
@@ -93,8 +98,13 @@ async fn an_unknown_lease_is_no_error() {
     let answer = renew(&member, 404).await;
     assert_eq!(answer, pb::LeaseKeepAliveResponse { header: member.header(1), id: 404, ttl: 0 });
     let answer = time_to_live(&member, 404, true).await;
-    let expected =
-        pb::LeaseTimeToLiveResponse { header: member.header(1), id: 404, ttl: -1, granted_ttl: 0, keys: vec![] };
+    let expected = pb::LeaseTimeToLiveResponse {
+        header: member.header(1),
+        id: 404,
+        ttl: -1,
+        granted_ttl: 0,
+        keys: vec![],
+    };
     assert_eq!(answer, expected);
 }
 
@@ -213,7 +223,10 @@ async fn followers_ask_the_leader() {
     let (leader, follower) = (cluster.serve(1, |_| {}).await, cluster.serve(2, |_| {}).await);
     grant(&follower, 5, 10).await;
     attach(&follower, "a", 5).await;
-    assert_eq!(renew(&follower, 5).await, pb::LeaseKeepAliveResponse { header: follower.header(2), id: 5, ttl: 10 });
+    assert_eq!(
+        renew(&follower, 5).await,
+        pb::LeaseKeepAliveResponse { header: follower.header(2), id: 5, ttl: 10 }
+    );
     assert_eq!(renew(&follower, 404).await.ttl, 0);
     pass(&leader, 3).await;
     let left = time_to_live(&follower, 5, true).await;
@@ -222,7 +235,8 @@ async fn followers_ask_the_leader() {
     assert_eq!(time_to_live(&follower, 404, false).await.ttl, -1);
     pass(&leader, 8).await;
     until(|| cluster.revision() == 3).await;
-    let revokes = cluster.control.lock().proposed.iter().filter(|c| matches!(c, Command::LeaseRevoke { .. })).count();
+    let revokes =
+        cluster.control.lock().proposed.iter().filter(|c| matches!(c, Command::LeaseRevoke { .. })).count();
     assert_eq!(revokes, 1, "only the leader revokes");
 }
 

@@ -22,7 +22,10 @@ async fn status_tells_what_this_member_knows() {
     member.put("a", "1").await;
     let status = member.maintenance().status(pb::StatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.header, status.version.as_str()), (member.header(2), "3.7.3"));
-    assert_eq!((status.leader, status.raft_term, status.raft_index, status.raft_applied_index), (1, TERM, 1, 1));
+    assert_eq!(
+        (status.leader, status.raft_term, status.raft_index, status.raft_applied_index),
+        (1, TERM, 1, 1)
+    );
     assert_eq!((status.storage_version.as_str(), status.db_size_quota), ("3.7.0", 2 << 30));
     assert_eq!(status.downgrade_info, Some(pb::DowngradeInfo::default()));
     assert!(status.db_size > 0 && status.db_size_in_use > 0);
@@ -40,12 +43,12 @@ async fn alarms_are_raised_listed_and_cleared_exactly() {
     let member = Member::alone().await;
     let nospace = AlarmMember { member_id: 5, alarm: 1 };
     let corrupt = AlarmMember { member_id: 6, alarm: 2 };
-    assert_eq!(alarms(&member, alarm(1, 5, 1)).await, [nospace.clone()]);
-    assert_eq!(alarms(&member, alarm(1, 5, 1)).await, [nospace.clone()], "raising twice answers the same");
+    assert_eq!(alarms(&member, alarm(1, 5, 1)).await, [nospace]);
+    assert_eq!(alarms(&member, alarm(1, 5, 1)).await, [nospace], "raising twice answers the same");
     assert_eq!(alarms(&member, alarm(1, 5, 0)).await, []);
-    assert_eq!(alarms(&member, alarm(1, 6, 2)).await, [corrupt.clone()]);
-    assert_eq!(alarms(&member, alarm(0, 0, 0)).await, [nospace.clone(), corrupt.clone()]);
-    assert_eq!(alarms(&member, alarm(0, 0, 2)).await, [corrupt.clone()]);
+    assert_eq!(alarms(&member, alarm(1, 6, 2)).await, [corrupt]);
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await, [nospace, corrupt]);
+    assert_eq!(alarms(&member, alarm(0, 0, 2)).await, [corrupt]);
     assert_eq!(alarms(&member, alarm(2, 6, 1)).await, [], "clearing needs member and kind");
     assert_eq!(alarms(&member, alarm(2, 0, 0)).await, [], "there is no wildcard");
     assert_eq!(alarms(&member, alarm(9, 5, 1)).await, []);
@@ -90,7 +93,7 @@ async fn hashes_cover_the_asked_history() {
         async move { client.hash_kv(pb::HashKvRequest { revision }).await.map(|response| response.into_inner()) }
     };
     let newest = hash(0).await.unwrap();
-    assert_eq!((newest.header.clone(), newest.compact_revision, newest.hash_revision), (member.header(4), -1, 4));
+    assert_eq!((newest.header, newest.compact_revision, newest.hash_revision), (member.header(4), -1, 4));
     assert_eq!(hash(4).await.unwrap(), newest);
     assert_ne!(hash(3).await.unwrap().hash, newest.hash);
     assert_error(hash(5).await, errors::FUTURE_REVISION);
@@ -138,7 +141,10 @@ async fn a_downgrade_goes_one_minor_version_back() {
     assert_eq!(ask(1, "3.6").await.unwrap(), expected);
     assert_error(ask(1, "3.6").await, errors::DOWNGRADE_IN_PROCESS);
     let status = member.maintenance().status(pb::StatusRequest {}).await.unwrap().into_inner();
-    assert_eq!(status.downgrade_info, Some(pb::DowngradeInfo { enabled: true, target_version: "3.6.0".into() }));
+    assert_eq!(
+        status.downgrade_info,
+        Some(pb::DowngradeInfo { enabled: true, target_version: "3.6.0".into() })
+    );
     assert_eq!(ask(2, "").await.unwrap(), expected);
     assert_eq!(ask(2, "").await.unwrap(), expected, "nothing to cancel is no error");
     ask(0, "3.6").await.unwrap();

@@ -9,7 +9,11 @@ use crate::kit::*;
 async fn fill(member: &Member, count: usize) {
     for number in 0..count {
         let key = format!("k{number:04}").into_bytes().into();
-        member.kv().put(pb::PutRequest { key, value: vec![b'v'; 100].into(), ..Default::default() }).await.unwrap();
+        member
+            .kv()
+            .put(pb::PutRequest { key, value: vec![b'v'; 100].into(), ..Default::default() })
+            .await
+            .unwrap();
     }
 }
 
@@ -31,7 +35,7 @@ async fn parts_make_up_the_whole_range() {
     assert_eq!(parts[0].kvs.len(), 10);
     let (last, rest) = parts.split_last().unwrap();
     assert!(rest.iter().all(|part| part.header.is_none() && part.count == 0 && !part.more));
-    assert_eq!((last.header.clone(), last.count, last.more), (member.header(101), 100, false));
+    assert_eq!((last.header, last.count, last.more), (member.header(101), 100, false));
     let streamed: Vec<_> = parts.iter().flat_map(|part| part.kvs.clone()).collect();
     let at_once = member.kv().range(range("k", "l")).await.unwrap().into_inner().kvs;
     assert_eq!(streamed, at_once);
@@ -73,7 +77,11 @@ async fn writes_after_the_start_are_not_seen() {
     let mut stream = member.kv().range_stream(range("k", "l")).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap().range_response.unwrap();
     assert_eq!(first.kvs.len(), 10);
-    member.kv().delete_range(pb::DeleteRangeRequest { key: "k0399".into(), ..Default::default() }).await.unwrap();
+    member
+        .kv()
+        .delete_range(pb::DeleteRangeRequest { key: "k0399".into(), ..Default::default() })
+        .await
+        .unwrap();
     let (mut keys, mut last) = (first.kvs.len(), first);
     while let Some(part) = stream.message().await.unwrap() {
         last = part.range_response.unwrap();
@@ -94,7 +102,11 @@ async fn refused_as_etcd_refuses() {
     assert_status(ask(sorted).await, Code::Unimplemented, "RangeStream does not support custom sort orders");
     let filtered = pb::RangeRequest { min_mod_revision: 2, ..range("a", "b") };
     assert_status(ask(filtered).await, Code::Unimplemented, "RangeStream does not support revision filters");
-    let mut future =
-        member.kv().range_stream(pb::RangeRequest { revision: 9, ..range("a", "b") }).await.unwrap().into_inner();
+    let mut future = member
+        .kv()
+        .range_stream(pb::RangeRequest { revision: 9, ..range("a", "b") })
+        .await
+        .unwrap()
+        .into_inner();
     assert_error(future.message().await, errors::FUTURE_REVISION);
 }

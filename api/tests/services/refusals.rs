@@ -5,7 +5,9 @@ use keelson_proto::{authpb, etcdserverpb as pb};
 use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, codec::Codec};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::kit::*;
 
@@ -52,14 +54,27 @@ async fn a_client_may_insist_on_a_leader_and_name_its_version() {
 async fn sizes_are_limited_twice() {
     let member = Member::alone_with(|options| options.request_bytes_max = 10_000).await;
     let limit = member.state.options.message_bytes_max();
-    let put = |bytes: usize| pb::PutRequest { key: "a".into(), value: vec![b'v'; bytes].into(), ..Default::default() };
+    let put = |bytes: usize| pb::PutRequest {
+        key: "a".into(),
+        value: vec![b'v'; bytes].into(),
+        ..Default::default()
+    };
     member.kv().put(put(9_900)).await.unwrap();
     assert_error(member.kv().put(put(10_000)).await, errors::REQUEST_TOO_LARGE);
     let request = put(limit);
     let text = format!("grpc: received message larger than max ({} vs. {limit})", request.encoded_len());
     assert_status(member.kv().put(request).await, Code::ResourceExhausted, &text);
     // Reading is bounded by the transport alone.
-    assert_eq!(member.kv().range(pb::RangeRequest { range_end: vec![b'z'; 20_000].into(), ..range("a", "") }).await.unwrap().into_inner().count, 1);
+    assert_eq!(
+        member
+            .kv()
+            .range(pb::RangeRequest { range_end: vec![b'z'; 20_000].into(), ..range("a", "") })
+            .await
+            .unwrap()
+            .into_inner()
+            .count,
+        1
+    );
 }
 
 /// Sends bytes as they are.
@@ -122,7 +137,10 @@ async fn noise_is_refused_and_unknown_fields_are_not() {
     call(&member, put, b"\x0a\x01a\x98\x06\x01").await.unwrap();
     assert_error(call(&member, put, b"").await, errors::EMPTY_KEY);
     // An order no version knows.
-    assert_error(call(&member, "/etcdserverpb.KV/Range", b"\x0a\x01a\x28\x09").await, errors::INVALID_SORT_OPTION);
+    assert_error(
+        call(&member, "/etcdserverpb.KV/Range", b"\x0a\x01a\x28\x09").await,
+        errors::INVALID_SORT_OPTION,
+    );
 }
 
 #[tokio::test]

@@ -31,10 +31,10 @@ fn delete(key: &'static str, range_end: &'static str) -> RequestOp {
 
 fn revision_of(response: &pb::ResponseOp) -> pb::ResponseHeader {
     match response.response.as_ref().unwrap() {
-        Response::ResponseRange(range) => range.header.clone().unwrap(),
-        Response::ResponsePut(put) => put.header.clone().unwrap(),
-        Response::ResponseDeleteRange(delete) => delete.header.clone().unwrap(),
-        Response::ResponseTxn(txn) => txn.header.clone().unwrap(),
+        Response::ResponseRange(range) => range.header.unwrap(),
+        Response::ResponsePut(put) => put.header.unwrap(),
+        Response::ResponseDeleteRange(delete) => delete.header.unwrap(),
+        Response::ResponseTxn(txn) => txn.header.unwrap(),
     }
 }
 
@@ -42,13 +42,18 @@ fn revision_of(response: &pb::ResponseOp) -> pb::ResponseHeader {
 async fn operations_carry_the_revision_they_saw() {
     let member = Member::alone().await;
     member.put("a", "0").await;
-    let request = TxnRequest { success: vec![get("a"), put("a", "1"), get("a"), delete("x", "")], ..Default::default() };
+    let request = TxnRequest {
+        success: vec![get("a"), put("a", "1"), get("a"), delete("x", "")],
+        ..Default::default()
+    };
     let response = member.kv().txn(request).await.unwrap().into_inner();
     assert_eq!((response.header, response.succeeded), (member.header(3), true));
     let headers: Vec<_> = response.responses.iter().map(revision_of).collect();
     let revisions: Vec<_> = headers.iter().map(|header| header.revision).collect();
     assert_eq!(revisions, [2, 3, 3, 3]);
-    assert!(headers.iter().all(|header| (header.cluster_id, header.member_id, header.raft_term) == (0, 0, 0)));
+    assert!(
+        headers.iter().all(|header| (header.cluster_id, header.member_id, header.raft_term) == (0, 0, 0))
+    );
     let Some(Response::ResponseRange(seen)) = &response.responses[2].response else { panic!() };
     assert_eq!(seen.kvs[0].value.as_ref(), b"1", "an operation sees what came before it");
 }
@@ -96,7 +101,8 @@ async fn reading_transactions_never_enter_the_log() {
     member.kv().txn(request).await.unwrap();
     assert_eq!(member.control().proposed.len(), before);
 
-    let future = op(Request::RequestRange(pb::RangeRequest { revision: 99, serializable: true, ..range("a", "") }));
+    let future =
+        op(Request::RequestRange(pb::RangeRequest { revision: 99, serializable: true, ..range("a", "") }));
     let request = TxnRequest { success: vec![future], ..Default::default() };
     assert_error(member.kv().txn(request).await, errors::FUTURE_REVISION);
 }

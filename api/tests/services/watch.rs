@@ -79,7 +79,7 @@ async fn a_watch_is_announced_and_then_told_everything() {
     assert_eq!(created, expected, "ids begin at 0");
     member.put("a", "1").await;
     let first = session.next().await;
-    assert_eq!((summary(&first), first.header.clone()), (vec!["put a=1@2".to_owned()], member.header(2)));
+    assert_eq!((summary(&first), first.header), (vec!["put a=1@2".to_owned()], member.header(2)));
     member.put("b", "outside").await;
     member.kv().delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
     let second = session.next().await;
@@ -94,7 +94,10 @@ async fn one_revision_comes_in_one_response() {
     let mut session = Session::open(&member).await;
     session.create(on("a", "z")).await;
     let put = |key: &'static str| pb::RequestOp {
-        request: Some(pb::request_op::Request::RequestPut(pb::PutRequest { key: key.into(), ..Default::default() })),
+        request: Some(pb::request_op::Request::RequestPut(pb::PutRequest {
+            key: key.into(),
+            ..Default::default()
+        })),
     };
     let txn = pb::TxnRequest { success: vec![put("b"), put("a"), put("c")], ..Default::default() };
     member.kv().txn(txn).await.unwrap();
@@ -185,12 +188,17 @@ async fn a_compacted_start_is_told_the_mark() {
     };
     assert_eq!(canceled, expected);
     session.create(WatchCreateRequest { start_revision: 4, ..on("a", "") }).await;
-    assert_eq!(summary(&session.next().await), ["put a=v@4", "put a=v@5"], "the mark itself is still complete");
+    assert_eq!(
+        summary(&session.next().await),
+        ["put a=v@4", "put a=v@5"],
+        "the mark itself is still complete"
+    );
 }
 
 #[tokio::test]
 async fn progress_is_told_on_request_and_at_intervals() {
-    let member = Member::alone_with(|options| options.watch_progress_interval = Duration::from_secs(10)).await;
+    let member =
+        Member::alone_with(|options| options.watch_progress_interval = Duration::from_secs(10)).await;
     let mut session = Session::open(&member).await;
     session.create(WatchCreateRequest { progress_notify: true, ..on("a", "") }).await;
     member.put("elsewhere", "1").await;
@@ -214,11 +222,13 @@ async fn large_responses_are_split_only_where_allowed() {
     let mut split = Session::open(&member).await;
     let value = bytes::Bytes::from(vec![b'v'; 100_000]);
     // Many keys in one revision: more than a message may hold, written by the log itself.
-    let put = |number: u32| keelson_mvcc::types::TxnOp::Put(keelson_mvcc::types::Put {
-        key: format!("k{number:03}").into_bytes().into(),
-        value: value.clone(),
-        ..Default::default()
-    });
+    let put = |number: u32| {
+        keelson_mvcc::types::TxnOp::Put(keelson_mvcc::types::Put {
+            key: format!("k{number:03}").into_bytes().into(),
+            value: value.clone(),
+            ..Default::default()
+        })
+    };
     whole.create(on("k", "l")).await;
     split.create(WatchCreateRequest { fragment: true, ..on("k", "l") }).await;
     let txn = keelson_mvcc::types::Txn { success: (0..40).map(put).collect(), ..Default::default() };
@@ -345,7 +355,8 @@ async fn a_request_that_is_too_large_ends_the_stream() {
     let member = Member::alone_with(|options| options.request_bytes_max = 1024).await;
     let limit = member.state.options.message_bytes_max();
     let (requests, receiver) = mpsc::channel(1);
-    let mut client = pb::watch_client::WatchClient::new(member.channel.clone()).max_encoding_message_size(64 << 20);
+    let mut client =
+        pb::watch_client::WatchClient::new(member.channel.clone()).max_encoding_message_size(64 << 20);
     let create = WatchCreateRequest { key: vec![b'k'; limit].into(), ..Default::default() };
     let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     let bytes = prost::Message::encoded_len(&request);

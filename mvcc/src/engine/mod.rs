@@ -11,7 +11,7 @@
 //! 2. A crash takes the engine back to some earlier point *between* two writes, never before the last completed
 //!    [`KvEngine::flush`], and to the same point in every family.
 //! 3. Rows vanish by themselves only in two ways, both bounded by the mark last given to
-//!    [`KvEngine::release_history`]: `hist` rows for which [`crate::layout::hist_is_dead`] holds, and `log` rows of
+//!    [`KvEngine::release_history`]: `hist` rows that ended at or before the mark, and `log` rows of
 //!    revisions below the mark. They may vanish from existing snapshots too.
 //! 4. After an error of `write` or `flush` the caller stops using the engine; nothing is retried.
 

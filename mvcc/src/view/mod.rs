@@ -81,7 +81,7 @@ impl<E: KvEngine> ReadView<E> {
         self.state.digest.0
     }
 
-    /// Digests at recent log positions, oldest first: every [`DIGEST_STRIDE`]-th entry this process applied. Members
+    /// Digests at recent log positions, oldest first: every [`DIGEST_STRIDE`](crate::DIGEST_STRIDE)-th entry this process applied. Members
     /// under load are hardly ever seen at the same applied position; at these they can be compared.
     pub fn digests(&self) -> &[(LogPosition, u64)] {
         &self.state.digests

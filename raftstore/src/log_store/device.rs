@@ -4,7 +4,6 @@
 //! `keelson_wal::spawn_writer` is to production. Called by: `log_store`.
 //! Invariant: completions run in the order of submission (promised by `keelson_wal::writer`).
 
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -84,7 +83,10 @@ pub async fn drive<RT: AsyncRuntime, D: Disk>(
                 std::future::poll_fn(move |context| writer.poll_work(context)).await;
             }
             Begin::Written => {
-                pause::<RT>(sync_time()).await;
+                let time = sync_time();
+                if !time.is_zero() {
+                    RT::sleep(time).await;
+                }
                 writer.finish();
                 writer.prepare();
             }
@@ -93,14 +95,6 @@ pub async fn drive<RT: AsyncRuntime, D: Disk>(
             }
             Begin::Failed => return,
             Begin::Closed => return writer.stop(),
-        }
-    }
-}
-
-fn pause<RT: AsyncRuntime>(time: Duration) -> impl Future<Output = ()> + Send {
-    async move {
-        if !time.is_zero() {
-            RT::sleep(time).await;
         }
     }
 }

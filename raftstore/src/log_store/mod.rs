@@ -74,10 +74,13 @@ pub struct Log {
 
 struct State {
     tail: Tail,
+    /// Index of the first entry that is not purged.
+    first: u64,
     purged: Option<LogId>,
     last: Option<LogId>,
     vote: Option<Vote>,
     committed_at_open: Option<LogId>,
+    committed_unnoted: Option<LogId>,
     in_flight: InFlight,
     sizes: Sizes,
 }
@@ -156,6 +159,7 @@ impl Log {
 
     /// Closes the WAL after what was submitted: the last block gets its seal.
     pub async fn close(&self) -> io::Result<()> {
+        self.note_committed();
         self.device.close().await
     }
 
@@ -178,16 +182,30 @@ impl Log {
             let mut state = self.state.lock();
             for entry in entries {
                 let log_id = entry.log_id;
-                assert_eq!(log_id.index, state.next(), "entries continue the log without a hole");
+                // A log that never held anything starts anywhere; Raft starts it at 0, openraft's suite elsewhere.
+                if state.last.is_none() {
+                    state.first = log_id.index;
+                }
+                assert!(
+                    log_id.index == state.next() || state.last.is_none(),
+                    "entry {log_id} would leave a hole: the log continues at {}",
+                    state.next()
+                );
                 let payload = codec::encode_payload(&entry.payload);
                 state.last = Some(log_id);
                 state.sizes.push(log_id.index, payload.len());
                 state.tail.push(entry);
-                records.push(EntryRecord { index: log_id.index, term: log_id.leader_id.term, leader: 0, payload });
+                records.push(EntryRecord {
+                    index: log_id.index,
+                    term: log_id.leader_id.term,
+                    leader: 0,
+                    payload,
+                });
             }
             let next = state.next();
             state.in_flight.append(next, self.clock.now_ms());
         }
+        self.note_committed();
         let log = self.clone();
         self.device.submit(
             Op::Append(records),
@@ -216,6 +234,9 @@ impl Log {
     fn truncate(&self, after: Option<LogId>) {
         let mut state = self.state.lock();
         let next = after.map_or(0, |log_id| log_id.index + 1);
+        if next >= state.next() {
+            return;
+        }
         assert!(next >= state.purged.map_or(0, |purged| purged.index + 1), "purged entries are never cut");
         assert!(next >= self.committed_next(), "committed entries are never cut");
         state.tail.truncate(next);
@@ -238,6 +259,7 @@ impl Log {
         state.tail.purge(through.index);
         state.sizes.purge(through.index);
         state.purged = Some(through);
+        state.first = through.index + 1;
         if state.last.is_none_or(|last| last.index <= through.index) {
             // A snapshot took the place of the whole log, or of more than it held.
             state.last = Some(through);
@@ -250,7 +272,16 @@ impl Log {
 
     fn committed(&self, committed: LogId) {
         self.committed_next.fetch_max(committed.index + 1, Ordering::AcqRel);
-        self.device.submit(Op::Committed(codec::encode_log_id(&committed)), None);
+        self.state.lock().committed_unnoted = Some(committed);
+    }
+
+    /// Notes the commit mark in the WAL. It goes with the next entries; while there are none, the keeper calls this. On
+    /// its own it would wake the WAL's thread for each commit, to no use: it is not synced by itself.
+    pub(crate) fn note_committed(&self) {
+        let unnoted = self.state.lock().committed_unnoted.take();
+        if let Some(committed) = unnoted {
+            self.device.submit(Op::Committed(codec::encode_log_id(&committed)), None);
+        }
     }
 
     /// Entries of `[start, end)`, at most about `bytes_max`, but at least one if there is one. Empty only if the log
@@ -258,8 +289,7 @@ impl Log {
     async fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (start, end) = {
             let state = self.state.lock();
-            let kept = state.purged.map_or(0, |purged| purged.index + 1);
-            let (start, end) = (start.max(kept), end.min(state.next()));
+            let (start, end) = (start.max(state.first), end.min(state.next()));
             if start >= end {
                 return Ok(Vec::new());
             }

@@ -30,9 +30,13 @@ impl Log {
         options: LogOptions,
         clock: Clock,
     ) -> io::Result<Arc<Self>> {
-        let vote = recovered.vote.map(|bytes| codec::decode_vote(&bytes)).transpose().map_err(io::Error::other)?;
-        let committed =
-            recovered.committed.map(|bytes| codec::decode_log_id(&bytes)).transpose().map_err(io::Error::other)?;
+        let vote =
+            recovered.vote.map(|bytes| codec::decode_vote(&bytes)).transpose().map_err(io::Error::other)?;
+        let committed = recovered
+            .committed
+            .map(|bytes| codec::decode_log_id(&bytes))
+            .transpose()
+            .map_err(io::Error::other)?;
         let purged = recovered
             .purged
             .map(|(_, bytes)| codec::decode_log_id(&bytes))
@@ -51,7 +55,11 @@ impl Log {
             tail.push(entry);
         }
         let next = last.map_or(0, |last| last.index + 1);
-        assert_eq!(recovered.last_index.map_or(after_purge, |last| last + 1), next, "the tail ends with the last entry");
+        assert_eq!(
+            recovered.last_index.map_or(after_purge, |last| last + 1),
+            next,
+            "the tail ends with the last entry"
+        );
         tail.shrink(next, options.tail_bytes_max);
 
         // The mark is noted with later blocks, so it may name an entry that was cut with a torn tail.
@@ -65,10 +73,12 @@ impl Log {
             recovered_next: AtomicU64::new(next),
             state: Mutex::new(State {
                 tail,
+                first: recovered.first_index.unwrap_or(after_purge),
                 purged,
                 last,
                 vote,
                 committed_at_open: committed,
+                committed_unnoted: None,
                 in_flight: InFlight::default(),
                 sizes,
             }),

@@ -97,8 +97,14 @@ fn promotion_needs_a_learner_in_sync() {
 
 #[test]
 fn removal_protects_the_quorum_and_allows_the_repair() {
-    assert_eq!(check(&world(&[1], &[], &[], &[]), MemberChange::Remove(1)), Err(MemberError::NotEnoughStarted));
-    assert_eq!(voters(check(&world(&[1, 2, 3], &[], &[], &[2, 3]), MemberChange::Remove(3)).expect("allowed")), [1, 2]);
+    assert_eq!(
+        check(&world(&[1], &[], &[], &[]), MemberChange::Remove(1)),
+        Err(MemberError::NotEnoughStarted)
+    );
+    assert_eq!(
+        voters(check(&world(&[1, 2, 3], &[], &[], &[2, 3]), MemberChange::Remove(3)).expect("allowed")),
+        [1, 2]
+    );
     // The one that is down may go, one that is up may not.
     let degraded = world(&[1, 2, 3], &[], &[], &[2]);
     assert!(check(&degraded, MemberChange::Remove(3)).is_ok());

@@ -249,6 +249,11 @@ pub struct Network<RT, E> {
 }
 
 impl<RT: AsyncRuntime, E: KvEngine> Network<RT, E> {
+    /// Where the target is now: openraft keeps its clients when a member has moved.
+    fn target(&self) -> Peer {
+        self.links.peer(self.peer.id).unwrap_or_else(|| self.peer.clone())
+    }
+
     fn error(&self, error: TransportError, action: RPCTypes, timeout: Duration) -> RPCError<Types<RT>> {
         rpc_error::<RT>(error, action, self.links.member, self.peer.id, timeout)
     }
@@ -261,7 +266,7 @@ impl<RT: AsyncRuntime, E: KvEngine> Network<RT, E> {
         timeout: Duration,
         read: impl FnOnce(Reader) -> Result<T, WireError>,
     ) -> Result<T, RPCError<Types<RT>>> {
-        match self.links.call(&self.peer, route, request, timeout).await {
+        match self.links.call(&self.target(), route, request, timeout).await {
             Ok(Ok(reader)) => read(reader).map_err(|error| NetworkError::new(&error).into()),
             // As good as unreachable: asking again at once would give the same answer.
             Ok(Err(refusal)) => Err(Unreachable::new(&refusal).into()),
@@ -325,18 +330,19 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftNetworkV2<Types<RT>> for Network<RT, E> 
         S: Stream<Item = AppendEntriesRequest<Types<RT>>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            // Before anything is sent: openraft's pause after an error is part of its stream of requests, so a network
+            // that connects first would try to reach a dead peer without any pause.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
             if self.route == Route::Heartbeat {
-                let Some(request) = input.next().await else {
-                    return Ok(futures::stream::empty().boxed());
-                };
-                let answer = self.heartbeat(request, option.soft_ttl()).await?;
+                let answer = self.heartbeat(first, option.soft_ttl()).await?;
                 return Ok(futures::stream::iter([Ok(answer)]).boxed());
             }
-            let start = self.links.begin(self.peer.id, Kind::Append);
+            let first = message::append_request(self.links.begin(self.peer.id, Kind::Append), &first);
             let limit = self.idle_limit.max(option.soft_ttl());
-            let (sent, ended) = (Arc::new(AtomicU64::new(0)), oneshot::channel());
-            let requests = Requests { input: Some(input), start: Some(start), sent: sent.clone(), ended: ended.1 };
-            let opening = self.links.transport.stream(&self.peer, Route::Append, requests.boxed());
+            let (sent, ended) = (Arc::new(AtomicU64::new(1)), oneshot::channel());
+            let rest = Requests { input: Some(input), sent: sent.clone(), ended: ended.1 };
+            let requests = futures::stream::iter([first]).chain(rest).boxed();
+            let opening = self.links.transport.stream(&self.target(), Route::Append, requests);
             let opening = RT::timeout(limit, opening).await.unwrap_or(Err(TransportError::Timeout));
             let answers = opening.map_err(|error| self.error(error, RPCTypes::AppendEntries, limit))?;
             let state = Responses {
@@ -360,7 +366,8 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftNetworkV2<Types<RT>> for Network<RT, E> 
     ) -> Result<VoteResponse<Types<RT>>, RPCError<Types<RT>>> {
         let mut out = self.links.begin(self.peer.id, Kind::Vote);
         message::put_vote_request(&mut out, &request);
-        self.call(Route::Control, out.into(), RPCTypes::Vote, option.soft_ttl(), message::get_vote_response).await
+        self.call(Route::Control, out.into(), RPCTypes::Vote, option.soft_ttl(), message::get_vote_response)
+            .await
     }
 
     async fn pre_vote(
@@ -370,7 +377,8 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftNetworkV2<Types<RT>> for Network<RT, E> 
     ) -> Result<VoteResponse<Types<RT>>, RPCError<Types<RT>>> {
         let mut out = self.links.begin(self.peer.id, Kind::PreVote);
         message::put_vote_request(&mut out, &request);
-        self.call(Route::Control, out.into(), RPCTypes::Vote, option.soft_ttl(), message::get_vote_response).await
+        self.call(Route::Control, out.into(), RPCTypes::Vote, option.soft_ttl(), message::get_vote_response)
+            .await
     }
 
     async fn full_snapshot(
@@ -395,8 +403,14 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftNetworkV2<Types<RT>> for Network<RT, E> 
         let mut out = self.links.begin(self.peer.id, Kind::TransferLeader);
         message::put_transfer_request(&mut out, &request);
         let timeout = option.soft_ttl();
-        self.call(Route::Control, out.into(), RPCTypes::TransferLeader, timeout, message::get_transfer_response)
-            .await
+        self.call(
+            Route::Control,
+            out.into(),
+            RPCTypes::TransferLeader,
+            timeout,
+            message::get_transfer_response,
+        )
+        .await
     }
 }
 
@@ -423,14 +437,15 @@ impl<RT: AsyncRuntime, E: KvEngine> Network<RT, E> {
             Frame::new(vec![chunk])
         });
         let frames = futures::stream::iter([Frame::from(head)]).chain(chunks).boxed();
-        let mut upload = self.links.transport.upload(&self.peer, Route::Snapshot, frames);
+        let mut upload = self.links.transport.upload(&self.target(), Route::Snapshot, frames);
         // As long as chunks leave, it may take any time; the last step, the install, gets the limit once more.
         let idle_limit = self.idle_limit * 10;
         let answer = loop {
             match RT::timeout(idle_limit, &mut upload).await {
                 Ok(answer) => break answer,
-                Err(_) if last_sent.swap(sent.load(Ordering::Relaxed), Ordering::Relaxed)
-                    != sent.load(Ordering::Relaxed) => {}
+                Err(_)
+                    if last_sent.swap(sent.load(Ordering::Relaxed), Ordering::Relaxed)
+                        != sent.load(Ordering::Relaxed) => {}
                 Err(_) => break Err(TransportError::Timeout),
             }
         };
@@ -448,11 +463,10 @@ impl<RT: AsyncRuntime, E: KvEngine> Network<RT, E> {
     }
 }
 
-/// openraft's append requests as messages. Lets go of openraft's stream as soon as the answers are dropped: it holds a
+/// openraft's append requests after the first, as messages. Lets go of openraft's stream as soon as the answers are dropped: it holds a
 /// lock that the next stream needs.
 struct Requests<S> {
     input: Option<S>,
-    start: Option<BytesMut>,
     sent: Arc<AtomicU64>,
     ended: oneshot::Receiver<()>,
 }
@@ -481,8 +495,7 @@ where
             }
             Poll::Ready(Some(request)) => {
                 this.sent.fetch_add(1, Ordering::AcqRel);
-                let start = this.start.take().unwrap_or_default();
-                Poll::Ready(Some(message::append_request(start, &request)))
+                Poll::Ready(Some(message::append_request(BytesMut::new(), &request)))
             }
         }
     }
@@ -501,7 +514,9 @@ struct Responses {
 
 type Response<RT> = Result<StreamAppendResult<Types<RT>>, RPCError<Types<RT>>>;
 
-async fn next_response<RT: AsyncRuntime>(state: Option<Responses>) -> Option<(Response<RT>, Option<Responses>)> {
+async fn next_response<RT: AsyncRuntime>(
+    state: Option<Responses>,
+) -> Option<(Response<RT>, Option<Responses>)> {
     let mut state = state?;
     let answer = loop {
         // Requests sent before this wait and still unanswered after it have waited for the limit.
@@ -519,7 +534,9 @@ async fn next_response<RT: AsyncRuntime>(state: Option<Responses>) -> Option<(Re
         .and_then(|answer| message::answered(answer).map_err(|error| TransportError::Lost(error.to_string())))
         .map_err(|error| rpc_error::<RT>(error, RPCTypes::AppendEntries, member, state.peer, state.limit));
     let result: Response<RT> = match result {
-        Ok(Ok(reader)) => message::get_append_result(reader).map_err(|error| NetworkError::new(&error).into()),
+        Ok(Ok(reader)) => {
+            message::get_append_result(reader).map_err(|error| NetworkError::new(&error).into())
+        }
         Ok(Err(refusal)) => {
             state.links.refused(state.peer, &refusal);
             Err(Unreachable::new(&refusal).into())

@@ -49,6 +49,8 @@ impl<RT> Default for MemoryNetwork<RT> {
 #[derive(Default)]
 struct Shared {
     members: Mutex<BTreeMap<MemberId, Arc<dyn PeerService>>>,
+    /// How often each member has left: a transport of an earlier life sends and hears nothing.
+    lives: Mutex<BTreeMap<MemberId, u64>>,
     /// From, to: one direction each.
     cut: Mutex<BTreeSet<(MemberId, MemberId)>>,
     delay_us_max: AtomicU64,
@@ -60,14 +62,20 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         self.shared.members.lock().insert(id, service);
     }
 
-    /// A member is gone: new messages to it fail at once.
+    /// A member is gone: new messages to it fail at once, and what is left of it reaches nobody.
     pub fn leave(&self, id: MemberId) {
         self.shared.members.lock().remove(&id);
+        *self.shared.lives.lock().entry(id).or_default() += 1;
     }
 
-    /// The way out of `from`.
+    /// The way out of `from`, until it leaves.
     pub fn transport(&self, from: MemberId) -> Arc<dyn Transport> {
-        Arc::new(MemoryTransport { network: self.clone(), from })
+        let life = self.life(from);
+        Arc::new(MemoryTransport { network: self.clone(), from: Sender { id: from, life } })
+    }
+
+    fn life(&self, id: MemberId) -> u64 {
+        self.shared.lives.lock().get(&id).copied().unwrap_or(0)
     }
 
     /// Nothing passes from `from` to `to` any more.
@@ -93,8 +101,14 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         self.shared.delay_us_max.store(delay.as_micros() as u64, Ordering::Relaxed);
     }
 
-    async fn pass(&self, from: MemberId, to: MemberId) {
-        while self.shared.cut.lock().contains(&(from, to)) {
+    /// One message between the owner of a transport and another member, in either direction.
+    async fn pass(&self, from: Sender, to: MemberId, back: bool) {
+        let link = if back { (to, from.id) } else { (from.id, to) };
+        if self.life(from.id) != from.life {
+            // Dropped by whoever waits; nobody does for a member that is gone.
+            return futures::future::pending().await;
+        }
+        while self.shared.cut.lock().contains(&link) {
             RT::sleep(CUT_PAUSE).await;
         }
         let max_us = self.shared.delay_us_max.load(Ordering::Relaxed);
@@ -104,15 +118,21 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         }
     }
 
-    fn member(&self, id: MemberId) -> Result<Arc<dyn PeerService>, TransportError> {
-        let member = self.shared.members.lock().get(&id).cloned();
+    fn member(&self, from: Sender, id: MemberId) -> Result<Arc<dyn PeerService>, TransportError> {
+        let member = self.shared.members.lock().get(&id).cloned().filter(|_| self.life(from.id) == from.life);
         member.ok_or_else(|| TransportError::Unreachable(format!("member {id:x} is not there")))
     }
 }
 
+#[derive(Clone, Copy)]
+struct Sender {
+    id: MemberId,
+    life: u64,
+}
+
 struct MemoryTransport<RT> {
     network: MemoryNetwork<RT>,
-    from: MemberId,
+    from: Sender,
 }
 
 impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
@@ -126,10 +146,10 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
         let (network, from, to) = (self.network.clone(), self.from, to.id);
         async move {
             let exchange = async {
-                let member = network.member(to)?;
-                network.pass(from, to).await;
+                let member = network.member(from, to)?;
+                network.pass(from, to, false).await;
                 let answer = member.call(request.into_bytes()).await;
-                network.pass(to, from).await;
+                network.pass(from, to, true).await;
                 Ok(answer)
             };
             RT::timeout(timeout, exchange).await.unwrap_or(Err(TransportError::Timeout))
@@ -145,13 +165,13 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
     ) -> BoxFuture<'static, Result<Answers, TransportError>> {
         let (network, from, to) = (self.network.clone(), self.from, to.id);
         async move {
-            let member = network.member(to)?;
+            let member = network.member(from, to)?;
             let there = network.clone();
             let incoming = requests
                 .map(move |request| {
                     let network = there.clone();
                     async move {
-                        network.pass(from, to).await;
+                        network.pass(from, to, false).await;
                         Ok(request.into_bytes())
                     }
                 })
@@ -159,7 +179,7 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
             let answers = member.stream(incoming.boxed()).map(move |answer| {
                 let network = network.clone();
                 async move {
-                    network.pass(to, from).await;
+                    network.pass(from, to, true).await;
                     Ok(answer)
                 }
             });
@@ -176,17 +196,17 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
     ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
         let (network, from, to) = (self.network.clone(), self.from, to.id);
         async move {
-            let member = network.member(to)?;
+            let member = network.member(from, to)?;
             let there = network.clone();
             let incoming = chunks.then(move |chunk| {
                 let network = there.clone();
                 async move {
-                    network.pass(from, to).await;
+                    network.pass(from, to, false).await;
                     Ok(chunk.into_bytes())
                 }
             });
             let answer = member.upload(incoming.boxed()).await;
-            network.pass(to, from).await;
+            network.pass(from, to, true).await;
             Ok(answer)
         }
         .boxed()

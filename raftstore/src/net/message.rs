@@ -20,7 +20,9 @@ use openraft::raft::{
 };
 
 use super::Frame;
-use crate::codec::{self, MembershipRow, get_log_id, get_log_id_option, get_vote, put_log_id, put_log_id_option, put_vote};
+use crate::codec::{
+    self, MembershipRow, get_log_id, get_log_id_option, get_vote, put_log_id, put_log_id_option, put_vote,
+};
 use crate::consensus::{MemberError, NewMember, TimeoutCause};
 use crate::types::{Entry, LogId, MemberId, Vote};
 use crate::wire::{Reader, WireError, len_u32, put_bytes};

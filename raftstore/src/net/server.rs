@@ -74,7 +74,10 @@ fn opened<RT: AsyncRuntime, E: KvEngine>(
     Ok((envelope, kind, reader))
 }
 
-async fn call<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>, request: Bytes) -> Result<BytesMut, Refusal> {
+async fn call<RT: AsyncRuntime, E: KvEngine>(
+    core: Arc<Core<RT, E>>,
+    request: Bytes,
+) -> Result<BytesMut, Refusal> {
     let (envelope, kind, mut reader) = opened(&core, request)?;
     let mut out = BytesMut::with_capacity(64);
     match kind {
@@ -139,6 +142,7 @@ async fn forwarded<RT: AsyncRuntime, E: KvEngine>(
     if id.proposer != from {
         return Err(Refusal::Malformed("a batch of another proposer".into()));
     }
+    core.log.admitted().await;
     let (sender, result) = oneshot::channel();
     let write = core.raft.write(Batch(batch)).responder(Callback::new(move |result| {
         let _ = sender.send(result);
@@ -149,7 +153,9 @@ async fn forwarded<RT: AsyncRuntime, E: KvEngine>(
     Ok(match result {
         Ok(response) => Forwarded::Applied(response.log_id),
         Err(ClientWriteError::LogEntryDiscarded(_)) => Forwarded::Discarded,
-        Err(ClientWriteError::ForwardToLeader(forward)) => Forwarded::NotAppended { leader: forward.leader_id },
+        Err(ClientWriteError::ForwardToLeader(forward)) => {
+            Forwarded::NotAppended { leader: forward.leader_id }
+        }
         Err(_) => Forwarded::NotAppended { leader: None },
     })
 }
@@ -208,7 +214,8 @@ async fn install<RT: AsyncRuntime, E: KvEngine>(
     core: Arc<Core<RT, E>>,
     mut chunks: Incoming,
 ) -> Result<BytesMut, Refusal> {
-    let head = chunks.next().await.ok_or_else(|| Refusal::Malformed("no head".into()))?.map_err(unavailable)?;
+    let head =
+        chunks.next().await.ok_or_else(|| Refusal::Malformed("no head".into()))?.map_err(unavailable)?;
     let (_, kind, reader) = opened(&core, head)?;
     if kind != Kind::Snapshot {
         return Err(Refusal::Malformed("not a snapshot".into()));

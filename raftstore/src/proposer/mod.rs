@@ -161,7 +161,11 @@ impl Proposals {
             return Proposal::refused(ProposeError::Overloaded);
         }
         let mut wake = false;
-        if state.open.as_ref().is_some_and(|open| open.builder.len_bytes() + bound > self.options.batch_bytes_max) {
+        if state
+            .open
+            .as_ref()
+            .is_some_and(|open| open.builder.len_bytes() + bound > self.options.batch_bytes_max)
+        {
             state.full.extend(state.open.take());
             wake = true;
         }
@@ -220,7 +224,10 @@ impl Proposals {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.parked > 0 {
-            let due = state.flights.iter_mut().find(|(_, flight)| flight.parked_until_ms.is_some_and(|at| at <= now_ms));
+            let due = state
+                .flights
+                .iter_mut()
+                .find(|(_, flight)| flight.parked_until_ms.is_some_and(|at| at <= now_ms));
             if let Some((sequence, flight)) = due {
                 flight.parked_until_ms = None;
                 flight.attempts += 1;
@@ -365,7 +372,8 @@ impl Proposals {
             state.stopped = true;
             let flights = std::mem::take(&mut state.flights).into_values().map(|flight| flight.waiters);
             let open = state.open.take();
-            let fillings = std::mem::take(&mut state.full).into_iter().chain(open).map(|filling| filling.waiters);
+            let fillings =
+                std::mem::take(&mut state.full).into_iter().chain(open).map(|filling| filling.waiters);
             let waiters = flights.chain(fillings).flatten().collect();
             (state.bytes, state.commands, state.parked) = (0, 0, 0);
             waiters

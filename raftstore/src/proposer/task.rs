@@ -35,8 +35,13 @@ pub(crate) async fn run<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>) {
 async fn send<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>, sequence: u64, batch: Batch) {
     match core.leader_hint() {
         Some(leader) if leader == core.member() => {
+            // A slow disk slows proposals down here, where they are counted and refused, and not openraft's core.
+            core.log.admitted().await;
             let proposals = core.proposals.clone();
-            let write = core.raft.write(batch).responder(Callback::new(move |result| returned(&proposals, sequence, result)));
+            let write = core
+                .raft
+                .write(batch)
+                .responder(Callback::new(move |result| returned(&proposals, sequence, result)));
             if write.await.is_err() {
                 core.stop_now();
             }

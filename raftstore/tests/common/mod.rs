@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -50,6 +50,8 @@ pub struct Cluster<RT> {
     pub network: MemoryNetwork<RT>,
     pub machines: BTreeMap<MemberId, Machine>,
     pub nodes: BTreeMap<MemberId, Node>,
+    /// Cleared when the process dies: what the remains of it report is not heard.
+    alive: BTreeMap<MemberId, Arc<AtomicBool>>,
     pub fatal: Arc<Mutex<Vec<(MemberId, FatalCause)>>>,
     pub tune: fn(&mut NodeOptions),
     runtime: PhantomData<fn() -> RT>,
@@ -87,6 +89,7 @@ impl<RT: AsyncRuntime> Cluster<RT> {
             network: MemoryNetwork::default(),
             machines: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            alive: BTreeMap::new(),
             fatal: Arc::default(),
             tune: |_| {},
             runtime: PhantomData,
@@ -105,13 +108,17 @@ impl<RT: AsyncRuntime> Cluster<RT> {
     /// Starts a member on its machine, a new one if it has none.
     pub async fn start(&mut self, id: MemberId, begin: Begin) -> Result<Node, StartError> {
         let machine = self.machines.entry(id).or_insert_with(|| Machine::new(id)).clone();
-        let fatal = self.fatal.clone();
+        let (fatal, alive) = (self.fatal.clone(), Arc::new(AtomicBool::new(true)));
+        let heard = alive.clone();
         let mut options = options(id);
         (self.tune)(&mut options);
         let node = start_on::<RT>(&machine, options, self.network.transport(id), begin, move |cause| {
-            fatal.lock().push((id, cause));
+            if heard.load(Ordering::Relaxed) {
+                fatal.lock().push((id, cause));
+            }
         })
         .await?;
+        self.alive.insert(id, alive);
         self.network.join(id, node.peer_service());
         self.nodes.insert(id, node.clone());
         Ok(node)
@@ -132,6 +139,7 @@ impl<RT: AsyncRuntime> Cluster<RT> {
     /// it starts again from what its disk has.
     pub fn crash(&mut self, id: MemberId, how: keelson_wal::disk::Crash) {
         self.nodes.remove(&id).expect("runs");
+        self.alive[&id].store(false, Ordering::Relaxed);
         self.network.leave(id);
         let machine = self.machines.get_mut(&id).expect("has a machine");
         *machine = Machine {
@@ -206,7 +214,11 @@ pub async fn start_on<RT: AsyncRuntime>(
     let wal_options = Options::tiny(identity, salts);
     let (wal, recovered) = Wal::open(machine.disk.clone(), Path::new("wal"), wal_options).expect("opens");
     let reader = wal.reader();
-    let writer_options = WriterOptions { on_fatal: Box::new(|_| {}), clock: Box::new(|| Duration::ZERO), ..Default::default() };
+    let writer_options = WriterOptions {
+        on_fatal: Box::new(|_| {}),
+        clock: Box::new(|| Duration::ZERO),
+        ..Default::default()
+    };
     let (writer, handle) = writer(wal, writer_options);
     let sync_us = machine.sync_us.clone();
     drop(RT::spawn(keelson_raftstore::log_store::device::drive::<RT, SimDisk>(writer, move || {

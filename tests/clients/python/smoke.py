@@ -1,8 +1,8 @@
 """Python clients of the store: aetcd over gRPC and etcd3gw over the JSON gateway.
 
-    python smoke.py HOST:PORT
+    python smoke.py HOST:PORT [FEATURE,...]
 
-The server must be empty. Each suite prints "ok <name>"; the first failed expectation ends the program.
+The server must be empty; the features named after its address are left out (gateway, snapshot). Each suite prints "ok <name>"; the first failed expectation ends the program.
 """
 
 import asyncio
@@ -12,6 +12,9 @@ import threading
 
 import aetcd
 import etcd3gw
+
+
+LACKING = sys.argv[2].split(",") if len(sys.argv) > 2 else []
 
 
 def expect(what, got, want):
@@ -101,9 +104,10 @@ async def maintenance(client):
     members = [member async for member in client.members()]
     expect("members", len(members) > 0, True)
     await client.defragment()
-    snapshot = io.BytesIO()
-    await client.snapshot(snapshot)
-    expect("size of the snapshot modulo a sector", len(snapshot.getvalue()) % 512, 32)
+    if "snapshot" not in LACKING:
+        snapshot = io.BytesIO()
+        await client.snapshot(snapshot)
+        expect("size of the snapshot modulo a sector", len(snapshot.getvalue()) % 512, 32)
     print("ok aetcd maintenance")
 
 
@@ -143,4 +147,5 @@ def gateway(host, port):
 if __name__ == "__main__":
     address = sys.argv[1].rsplit(":", 1)
     asyncio.run(grpc(*address))
-    gateway(*address)
+    if "gateway" not in LACKING:
+        gateway(*address)

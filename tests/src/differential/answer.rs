@@ -19,6 +19,8 @@ pub enum Answer {
     },
     /// The harness got no answer in time, or a broken promise it noticed by itself.
     Broken(String),
+    /// May differ, see [`super::accepted`].
+    Softened,
     Range(pb::RangeResponse),
     Put(pb::PutResponse),
     Delete(pb::DeleteRangeResponse),
@@ -149,6 +151,8 @@ impl Mask {
         answer.raft_index = u64::from(answer.raft_index != 0);
         answer.raft_applied_index = u64::from(answer.raft_applied_index != 0);
         answer.raft_term = u64::from(answer.raft_term != 0);
+        // etcd settles it some seconds after its start; the named tests wait for it and look.
+        answer.storage_version.clear();
         for error in &mut answer.errors {
             // etcd prints a protobuf message, whose spacing differs between builds by design.
             *error = mask_digits_after(error, "memberID:").split_whitespace().collect::<Vec<_>>().join(" ");

@@ -33,6 +33,15 @@ pub enum Rev {
 }
 
 impl Rev {
+    /// The number to send as a compaction. Never 0: real etcd takes that on a fresh store, and from then on answers
+    /// HashKV of the current revision (asked for as 0) with the hash it remembers of revision 0.
+    pub fn resolve_compaction(self, view: View) -> i64 {
+        match self.resolve(view) {
+            0 => 1,
+            revision => revision,
+        }
+    }
+
     /// The number to send.
     pub fn resolve(self, view: View) -> i64 {
         match self {
@@ -351,6 +360,53 @@ pub enum Auth {
     RoleGrant(&'static str, i32, Bytes, Bytes),
     /// Takes a permission from a role.
     RoleRevoke(&'static str, Bytes, Bytes),
+}
+
+impl Op {
+    /// The same operation with its revisions named relative to the compaction instead of the present, where there has been
+    /// one: writes before it can then be removed without moving what it reads.
+    pub fn rebased(&self, view: View) -> Self {
+        let mut op = self.clone();
+        if view.compacted > 0 {
+            match &mut op {
+                Self::Kv(request) => request.rebase(view),
+                Self::RangeStream(range) => range.rebase(view),
+                Self::Compact { revision, .. } | Self::HashKv(revision) => revision.rebase(view),
+                Self::Watch(create) => create.start_revision.rebase(view),
+                _ => {}
+            }
+        }
+        op
+    }
+}
+
+impl Rev {
+    fn rebase(&mut self, view: View) {
+        if let Self::Current(delta) = self
+            && *delta < 0
+        {
+            *self = Self::Compacted(view.current + *delta - view.compacted);
+        }
+    }
+}
+
+impl Range {
+    fn rebase(&mut self, view: View) {
+        self.revision.rebase(view);
+        self.bounds.iter_mut().for_each(|bound| bound.rebase(view));
+    }
+}
+
+impl Request {
+    fn rebase(&mut self, view: View) {
+        match self {
+            Self::Range(range) => range.rebase(view),
+            Self::Txn(txn) => {
+                txn.success.iter_mut().chain(&mut txn.failure).for_each(|request| request.rebase(view))
+            }
+            Self::Put(_) | Self::Delete(_) | Self::Unset => {}
+        }
+    }
 }
 
 /// Translates leases and revisions of one side.

@@ -11,7 +11,6 @@ use super::answer::Answer;
 use super::generate::{REQUEST_BYTES_MAX, TXN_OPS_MAX};
 use super::op::{Op, View};
 use super::session::Session;
-use crate::client::Client;
 use crate::clock;
 use crate::cluster::{Cluster, ClusterError, Kind, Options};
 use crate::environment::switch;
@@ -167,7 +166,6 @@ pub async fn run_on(left: &Cluster, right: &Cluster, ops: &[Op]) -> Result<Outco
     let open = |cluster: &Cluster| {
         let url = cluster.member(0).client_url();
         async move {
-            settled(&url).await;
             Session::open(&url).await.map_err(|last| ClusterError::NotReady {
                 member: 0,
                 wait: Default::default(),
@@ -190,22 +188,6 @@ pub async fn run_on(left: &Cluster, right: &Cluster, ops: &[Op]) -> Result<Outco
         tally.add(&left);
     }
     Ok(Ok(tally))
-}
-
-/// Waits until the cluster has agreed on its version, which etcd does some time after it starts serving. A server that never
-/// does is not held up here: its status differs, and the comparison says so.
-async fn settled(url: &str) {
-    let client = Client::lazy(url);
-    let settled = clock::until(Duration::from_secs(10), || async {
-        let status = client.status().await.map_err(drop)?;
-        if status.version.starts_with(status.storage_version.trim_end_matches('0')) {
-            Ok(())
-        } else {
-            Err(())
-        }
-    });
-    // Either way the run starts; see above.
-    let _ = settled.await;
 }
 
 /// What the answers were: a comparison of nothing but refusals would prove little.
@@ -282,10 +264,10 @@ struct Pair {
 impl Pair {
     async fn step(&mut self, op: &Op) -> (Answer, Answer) {
         let (mut left, mut right) = tokio::join!(self.left.run(op, self.view), self.right.run(op, self.view));
-        soften(op, &mut left);
-        soften(op, &mut right);
+        soften(op, self.view, &mut left);
+        soften(op, self.view, &mut right);
         if let (Op::Compact { revision, .. }, Answer::Compact(_)) = (op, &left) {
-            self.view.compacted = revision.resolve(self.view);
+            self.view.compacted = revision.resolve_compaction(self.view);
         }
         if let Some(revision) = left.revision() {
             self.view.current = revision;

@@ -96,8 +96,10 @@ impl Session {
                 self.merge(chunks).await
             }
             Op::Compact { revision, physical } => {
-                let request =
-                    pb::CompactionRequest { revision: revision.resolve(self.view), physical: *physical };
+                let request = pb::CompactionRequest {
+                    revision: revision.resolve_compaction(self.view),
+                    physical: *physical,
+                };
                 let mut answer = self.client.kv().compact(self.call(request)).await?.into_inner();
                 self.mask.header(&mut answer.header);
                 Ok(Answer::Compact(answer))

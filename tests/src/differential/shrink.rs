@@ -16,6 +16,8 @@ const TIME_MAX: Duration = Duration::from_secs(240);
 /// Removes operations as long as a difference of the same kind remains; returns what is left with its difference.
 pub async fn shrink(sides: &Sides, ops: &[Op], first: Difference) -> (Vec<Op>, Difference) {
     let mut kept: Vec<Op> = ops[..=first.at].to_vec();
+    // The numbers are the same here; they differ once operations are missing.
+    kept[first.at] = ops[first.at].rebased(first.view);
     let mut difference = first;
     let mut chunk = (kept.len() / 2).max(1);
     let mut attempts = 0;

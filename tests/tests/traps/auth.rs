@@ -4,7 +4,6 @@ use super::watches::{Watch, everything};
 use super::*;
 use keelson_proto::authpb;
 use keelson_tests::clock;
-use std::time::Duration;
 
 struct Secured {
     client: Client,
@@ -51,7 +50,7 @@ const DENIED: &str = "etcdserver: permission denied";
 
 #[tokio::test]
 async fn every_request_needs_a_user_and_the_right() {
-    alone(async |client| {
+    alone_with(Feature::Auth, async |client| {
         let Secured { client, root, alice } = secured(client).await;
         refused(range(&client, key("open")).await, Code::InvalidArgument, "etcdserver: user name is empty");
         let bad = client.kv().range(with("nonsense.1", key("open"))).await;
@@ -77,7 +76,7 @@ async fn every_request_needs_a_user_and_the_right() {
 #[tokio::test]
 async fn the_right_to_one_key_is_no_right_to_watch_from_it() {
     // GHSA-xg4h-6gfc-h4m8: a range end of one zero byte was taken for a single key.
-    alone(async |client| {
+    alone_with(Feature::Auth, async |client| {
         let Secured { client, alice, .. } = secured(client).await;
         for range_end in [&b"\0"[..], b"z"] {
             let create = pb::WatchCreateRequest {
@@ -115,7 +114,7 @@ async fn watch_first(client: &Client, token: &str, create: pb::WatchCreateReques
 
 #[tokio::test]
 async fn a_watch_without_login_is_cancelled_with_the_reason() {
-    alone(async |client| {
+    alone_with(Feature::Auth, async |client| {
         let Secured { client, .. } = secured(client).await;
         let mut watch = Watch::open(&client, everything()).await;
         let super::watches::WatchItem::Created(response) = watch.next().await else { panic!("an answer") };
@@ -131,7 +130,7 @@ async fn a_watch_without_login_is_cancelled_with_the_reason() {
 
 #[tokio::test]
 async fn a_lost_permission_counts_at_once() {
-    alone(async |client| {
+    alone_with(Feature::Auth, async |client| {
         let Secured { client, root, alice } = secured(client).await;
         let revoke = pb::AuthRoleRevokePermissionRequest {
             role: "some".to_owned(),
@@ -146,7 +145,7 @@ async fn a_lost_permission_counts_at_once() {
 
 #[tokio::test]
 async fn turning_authentication_on_needs_root() {
-    alone(async |client| {
+    alone_with(Feature::Auth, async |client| {
         let enable = async || client.auth().auth_enable(pb::AuthEnableRequest {}).await;
         refused(enable().await, Code::FailedPrecondition, "etcdserver: root user does not exist");
         let user = pb::AuthUserAddRequest {
@@ -167,6 +166,9 @@ async fn a_restart_keeps_users_and_rights_and_may_forget_tokens() {
     for kind in servers() {
         let options = Options::new(kind, 1).quick().flag("--log-level=error");
         let mut cluster = Cluster::start(options).await.expect("the server starts");
+        if lacks(&cluster, Feature::Auth).await {
+            continue;
+        }
         let Secured { client, alice, .. } = secured(Client::lazy(&cluster.member(0).client_url())).await;
         cluster.member_mut(0).kill();
         cluster.member_mut(0).start().unwrap();

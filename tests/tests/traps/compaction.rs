@@ -3,7 +3,6 @@
 use super::watches::{Watch, WatchItem};
 use super::*;
 use keelson_tests::clock;
-use std::time::Duration;
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 

@@ -3,7 +3,6 @@
 use super::*;
 use keelson_tests::clock;
 use keelson_tests::http::{get, request};
-use std::time::Duration;
 
 #[tokio::test]
 async fn health_has_etcds_exact_texts() {
@@ -109,6 +108,9 @@ async fn metrics_carry_the_names_dashboards_use() {
 #[tokio::test]
 async fn the_json_gateway_speaks_base64_and_strings_for_long_numbers() {
     on_each(1, &[], async |cluster| {
+        if lacks(cluster, Feature::Gateway).await {
+            return;
+        }
         let address = cluster.member(0).client_address();
         let post = async |path: &str, body: &str| request(&address, "POST", path, body).await.unwrap();
         // "foo" and "bar" in base64.
@@ -138,6 +140,9 @@ async fn the_json_gateway_speaks_base64_and_strings_for_long_numbers() {
 #[tokio::test]
 async fn the_json_gateway_streams_watches_as_lines() {
     on_each(1, &[], async |cluster| {
+        if lacks(cluster, Feature::Gateway).await {
+            return;
+        }
         let address = cluster.member(0).client_address();
         let client = Client::lazy(&cluster.member(0).client_url());
         put(&client, "foo", "bar").await;

@@ -3,7 +3,6 @@
 use super::watches::{Watch, WatchItem, everything};
 use super::*;
 use keelson_tests::clock;
-use std::time::Duration;
 
 async fn grant(client: &Client, id: i64, ttl: i64) -> Result<pb::LeaseGrantResponse, Status> {
     client.lease().lease_grant(pb::LeaseGrantRequest { ttl, id }).await.map(tonic::Response::into_inner)

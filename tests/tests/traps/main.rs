@@ -13,10 +13,16 @@ mod ranges;
 mod transactions;
 mod watches;
 
+use std::time::Duration;
+
 use keelson_proto::etcdserverpb as pb;
 use keelson_tests::client::Client;
 use keelson_tests::cluster::{Cluster, Kind, Options};
+use keelson_tests::missing::{Feature, lacks};
 use tonic::{Code, Status};
+
+/// A test that takes longer is stuck.
+const TEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The servers a test runs against, real etcd first; empty if the suite is skipped.
 fn servers() -> Vec<Kind> {
@@ -35,8 +41,19 @@ async fn on_each(size: usize, flags: &[&str], test: impl AsyncFn(&Cluster)) {
         let options = Options::new(kind, size).quick().flag("--log-level=error").flag_all(&flags);
         let cluster = Cluster::start(options).await.expect("the servers start");
         println!("{kind:?}");
-        test(&cluster).await;
+        let ended = tokio::time::timeout(TEST_WAIT, test(&cluster)).await;
+        assert!(ended.is_ok(), "{kind:?}: no end within {TEST_WAIT:?}");
     }
+}
+
+/// Like [`alone`], for servers that have the feature.
+async fn alone_with(feature: Feature, test: impl AsyncFn(Client)) {
+    on_each(1, &[], async |cluster| {
+        if !lacks(cluster, feature).await {
+            test(Client::for_streams(&cluster.member(0).client_url())).await;
+        }
+    })
+    .await;
 }
 
 /// Runs `test` with a client of a fresh single server of each kind.

@@ -2,7 +2,6 @@
 
 use super::*;
 use keelson_tests::clock;
-use std::time::Duration;
 
 #[tokio::test]
 async fn the_status_looks_like_a_modern_etcd() {
@@ -116,7 +115,7 @@ async fn a_corrupt_alarm_refuses_writes_with_data_loss() {
 
 #[tokio::test]
 async fn a_snapshot_ends_with_the_hash_of_a_whole_file() {
-    alone(async |client| {
+    alone_with(Feature::Snapshot, async |client| {
         for number in 0..50 {
             put(&client, &format!("k{number}"), &"v".repeat(1000)).await;
         }

@@ -1,7 +1,6 @@
 //! Watches: shapes of replies, order, atomicity, progress.
 
 use super::*;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 

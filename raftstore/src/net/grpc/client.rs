@@ -57,7 +57,8 @@ impl Dial for TcpDial {
     fn dial(&self, url: &str) -> BoxFuture<'static, io::Result<Box<dyn PeerIo>>> {
         let url = url.to_owned();
         async move {
-            let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("peer url {url}: {what}"));
+            let invalid =
+                |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("peer url {url}: {what}"));
             let uri: Uri = url.parse().map_err(|_| invalid("malformed"))?;
             if uri.scheme_str() != Some("http") {
                 return Err(invalid("needs TLS, which is not configured for peers"));
@@ -75,8 +76,11 @@ impl Dial for TcpDial {
 pub struct GrpcTransport {
     dial: Arc<dyn Dial>,
     runtime: Handle,
-    channels: Mutex<BTreeMap<(MemberId, Route), (Vec<String>, Channel)>>,
+    channels: Mutex<BTreeMap<(MemberId, Route), Connected>>,
 }
+
+/// A channel and the URLs it goes to.
+type Connected = (Vec<String>, Channel);
 
 impl GrpcTransport {
     /// Connections are made by `dial` and live on the current runtime.
@@ -179,7 +183,8 @@ impl Transport for GrpcTransport {
         async move {
             let exchange = async {
                 grpc.ready().await.map_err(|error| TransportError::Unreachable(error.to_string()))?;
-                let answer = grpc.unary(Request::new(request), PathAndQuery::from_static(CALL), RawCodec).await;
+                let answer =
+                    grpc.unary(Request::new(request), PathAndQuery::from_static(CALL), RawCodec).await;
                 answer.map(tonic::Response::into_inner).map_err(failed)
             };
             tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(TransportError::Timeout))
@@ -196,7 +201,8 @@ impl Transport for GrpcTransport {
         let mut grpc = self.grpc(to, route);
         async move {
             grpc.ready().await.map_err(|error| TransportError::Unreachable(error.to_string()))?;
-            let answers = grpc.streaming(Request::new(requests), PathAndQuery::from_static(STREAM), RawCodec).await;
+            let answers =
+                grpc.streaming(Request::new(requests), PathAndQuery::from_static(STREAM), RawCodec).await;
             Ok(answers.map_err(failed)?.into_inner().map(|answer| answer.map_err(failed)).boxed())
         }
         .boxed()

@@ -18,9 +18,10 @@ fn log_id() -> impl Strategy<Value = LogId> {
 }
 
 fn append() -> impl Strategy<Value = AppendEntriesRequest<C>> {
-    let payloads = proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..6);
-    (vote(), proptest::option::of(log_id()), proptest::option::of(log_id()), 0..u64::MAX / 2, payloads).prop_map(
-        |(vote, prev_log_id, leader_commit, first, payloads)| {
+    let payloads =
+        proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..6);
+    (vote(), proptest::option::of(log_id()), proptest::option::of(log_id()), 0..u64::MAX / 2, payloads)
+        .prop_map(|(vote, prev_log_id, leader_commit, first, payloads)| {
             let entries = payloads.into_iter().enumerate().map(|(offset, (term, bytes))| {
                 let payload = match bytes.len() {
                     0 => Payload::Blank,
@@ -29,8 +30,7 @@ fn append() -> impl Strategy<Value = AppendEntriesRequest<C>> {
                 Entry { log_id: LogId::new_term_index(term, first + offset as u64), payload }
             });
             AppendEntriesRequest { vote, prev_log_id, entries: entries.collect(), leader_commit }
-        },
-    )
+        })
 }
 
 const ENVELOPE: Envelope = Envelope { cluster: 5, from: 1, to: 2 };
@@ -165,8 +165,10 @@ fn refusals_come_back_and_read_well() {
 #[test]
 fn entries_are_not_copied_on_the_way_out_and_shared_on_the_way_in() {
     let payload = Bytes::from(vec![1; 50_000]);
-    let entry =
-        Entry { log_id: LogId::new_term_index(1, 3), payload: Payload::Normal(crate::types::Batch(payload.clone())) };
+    let entry = Entry {
+        log_id: LogId::new_term_index(1, 3),
+        payload: Payload::Normal(crate::types::Batch(payload.clone())),
+    };
     let vote = Vote { leader_id: LeaderId { term: 1, voted_for: 1 }, committed: true };
     let request =
         AppendEntriesRequest::<C> { vote, prev_log_id: None, entries: vec![entry], leader_commit: None };

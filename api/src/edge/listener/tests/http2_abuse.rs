@@ -117,3 +117,34 @@ async fn endless_headers() {
     eventually("gone", || server.server.stats().active() == 1).await;
     assert_eq!(other.get("/who").await.unwrap(), "nobody");
 }
+
+/// A call that is refused before its body came is no abuse: found by a load test in which the connection of a busy
+/// client ended after 1,024 such calls, the library's default.
+#[tokio::test]
+async fn calls_answered_before_their_body_came_do_not_end_the_connection() {
+    const BATCH: u32 = 100;
+    let server = TestServer::start("http://127.0.0.1:0", None, quick());
+    let mut socket = TcpStream::connect(server.address()).await.unwrap();
+    socket.write_all(&[sniff::PREFACE.to_vec(), frame(4, 0, 0, &[])].concat()).await.unwrap();
+    // POST to a route that takes GET: answered from the head alone.
+    let head = |stream| frame(1, 0x4, stream, &[0x83, 0x86, 0x04, 4, b'/', b'w', b'h', b'o', 0x41, 1, b'x']);
+    let mut scanner = guard::Scanner::after(0);
+    let mut answers = 0;
+    let mut chunk = [0; 16 << 10];
+    for batch in 0..30 {
+        let streams = move || (0..BATCH).map(move |n| 2 * (batch * BATCH + n) + 1);
+        socket.write_all(&streams().flat_map(head).collect::<Vec<u8>>()).await.unwrap();
+        while answers < (batch + 1) * BATCH {
+            let count = soon("an answer", socket.read(&mut chunk)).await.unwrap();
+            assert!(count > 0, "the connection ended after {answers} answers");
+            scanner.feed(&chunk[..count], |frame| {
+                assert_ne!(frame.kind, 7, "GOAWAY after {answers} answers");
+                answers += u32::from(frame.kind == 1);
+            });
+        }
+        socket
+            .write_all(&streams().flat_map(|stream| frame(0, 1, stream, &[7; 10])).collect::<Vec<u8>>())
+            .await
+            .unwrap();
+    }
+}

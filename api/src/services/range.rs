@@ -1,0 +1,163 @@
+//! Range, written by hand: its answers are the largest of all.
+//!
+//! Owns: the method from request to response. Called by: the router. Invariants: a range of many keys is read *and*
+//! encoded on the blocking pool, so that no serving thread ever copies a long list; the encoded message goes to the
+//! socket as it is.
+//! Source: etcd `server/etcdserver/api/v3rpc/key.go`, `v3_server.go` (`Range`).
+
+use std::convert::Infallible;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use keelson_mvcc::types::{KeyValue, RangeOptions, RangeReply, SortOrder, SortTarget};
+use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use prost::Message;
+use tonic::{Status, Streaming, body::Body, codec::Codec};
+use tonic_prost::ProstCodec;
+
+use super::one_message::{self, OneMessage};
+use crate::{
+    backend::View,
+    call::OnLearner,
+    convert, errors,
+    state::{AppState, Size},
+    transport, validate,
+};
+
+/// Where the method is served.
+pub(super) const PATH: &str = "/etcdserverpb.KV/Range";
+
+/// Keys read on the serving thread at most. With values of the largest size they are some 25 MB: a few milliseconds.
+const KEYS_HERE: i64 = 16;
+/// Ranges limited to so many keys do not wait behind unlimited ones.
+const SHORT_KEYS: i64 = 1000;
+
+/// Answers a request; never fails, as an error is a response too.
+pub(super) async fn call<B>(state: AppState, request: Request<B>) -> Result<Response<Body>, Infallible>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    let answer = async {
+        let (headers, request) = receive(&state, request).await?;
+        range(&state, &headers, request, |response| encode(&response)).await
+    };
+    Ok(match answer.await {
+        Ok(message) => one_message::response(OneMessage::new(message)),
+        Err(status) => status.into_http(),
+    })
+}
+
+async fn receive<B>(state: &AppState, request: Request<B>) -> Result<(HeaderMap, RangeRequest), Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    transport::check_encoding(request.headers())?;
+    let (parts, body) = request.into_parts();
+    let decoder = ProstCodec::<RangeResponse, RangeRequest>::default().decoder();
+    let mut messages = Streaming::new_request(decoder, body, None, Some(state.options.message_bytes_max()));
+    let message = messages.message().await?.ok_or_else(|| Status::internal("Missing request message."))?;
+    // Read to the end of the stream, or the transport would reset it.
+    messages.trailers().await?;
+    Ok((parts.headers, message))
+}
+
+/// The answer as a message.
+pub(super) async fn answer(
+    state: &AppState,
+    headers: &HeaderMap,
+    request: RangeRequest,
+) -> Result<RangeResponse, Status> {
+    range(state, headers, request, Ok).await
+}
+
+/// Reads, and hands the response to `finish` where it was read: on the blocking pool if it may be large.
+async fn range<T: Send + 'static>(
+    state: &AppState,
+    headers: &HeaderMap,
+    request: RangeRequest,
+    finish: impl FnOnce(RangeResponse) -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let learner = if request.serializable { OnLearner::Allowed } else { OnLearner::Refused };
+    let (call, _) = state.admit_stream(headers, learner)?;
+    validate::range(&request)?;
+    if !request.serializable {
+        state.linearize(&call).await?;
+    }
+    let options = convert::range(request);
+    let view = state.view();
+    let header = state.header(view.revision());
+    if is_point_read(&options) {
+        let found = view.get(&options.range.key).map_err(errors::from_read)?;
+        return finish(convert::range_response(header, point_reply(found)));
+    }
+    if let Some(reply) = read_here(&*view, &options)? {
+        return finish(convert::range_response(header, reply));
+    }
+    let size = if options.count_only || (1..=SHORT_KEYS).contains(&options.limit) {
+        Size::Short
+    } else {
+        Size::Long
+    };
+    let read = move || {
+        let reply = view.range(&options).map_err(errors::from_read)?;
+        finish(convert::range_response(header, reply))
+    };
+    state.read_blocking(size, read).await
+}
+
+/// Reads on the spot what turns out to be little work, `None` if it is more. Most ranges hold a few keys, and handing
+/// them to another thread costs more than reading them.
+fn read_here(view: &dyn View, options: &RangeOptions) -> Result<Option<RangeReply>, Status> {
+    if options.range.is_single() {
+        return view.range(options).map(Some).map_err(errors::from_read);
+    }
+    let plain = options.revision <= 0 && !options.count_only && is_plain(options);
+    if !plain {
+        return Ok(None);
+    }
+    let whole = (1..=KEYS_HERE).contains(&options.limit);
+    let attempt = RangeOptions { limit: if whole { options.limit } else { KEYS_HERE }, ..options.clone() };
+    let reply = view.range(&attempt).map_err(errors::from_read)?;
+    Ok((whole || !reply.more).then_some(reply))
+}
+
+/// In key order and without filters.
+fn is_plain(options: &RangeOptions) -> bool {
+    options.sort_order == SortOrder::None
+        && options.sort_target == SortTarget::Key
+        && options.min_mod_revision == 0
+        && options.max_mod_revision == 0
+        && options.min_create_revision == 0
+        && options.max_create_revision == 0
+}
+
+/// True for the read that needs no options at all: the newest version of one key.
+fn is_point_read(options: &RangeOptions) -> bool {
+    options.range.is_single()
+        && options.revision <= 0
+        && !options.keys_only
+        && !options.count_only
+        && is_plain(options)
+}
+
+fn point_reply(kv: Option<KeyValue>) -> RangeReply {
+    RangeReply { count: i64::from(kv.is_some()), kvs: kv.into_iter().collect(), more: false }
+}
+
+/// The message with gRPC's prefix, in one buffer of the right size.
+fn encode(response: &RangeResponse) -> Result<Bytes, Status> {
+    let bytes = response.encoded_len();
+    if bytes > i32::MAX as usize {
+        let max = i32::MAX;
+        return Err(Status::resource_exhausted(format!(
+            "grpc: trying to send message larger than max ({bytes} vs. {max})"
+        )));
+    }
+    let mut out = BytesMut::with_capacity(one_message::PREFIX_BYTES + bytes);
+    out.put_u8(0);
+    out.put_u32(bytes as u32);
+    response.encode_raw(&mut out);
+    Ok(out.freeze())
+}
