@@ -1,3 +1,5 @@
+//! The rules of `validate`, one table per kind of request. Called by: nobody; compiled for tests only.
+
 use keelson_proto::etcdserverpb::{Compare, RequestOp, TxnRequest, request_op::Request};
 
 use super::*;
