@@ -151,7 +151,7 @@ pub enum ProposeError {
     /// Outcome unknown: it may have been applied, or still be.
     #[error("timed out ({0:?})")]
     Timeout(TimeoutCause),
-    /// Outcome unknown: the entry left the log of this member when the leader changed.
+    /// Outcome unknown: the entry left the log when the leader changed, or this member got a snapshot in its place.
     #[error("leader changed")]
     LeaderChanged,
     /// Not proposed: larger than one entry may be.

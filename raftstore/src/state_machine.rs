@@ -376,6 +376,7 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftStateMachine<Types<RT>> for StateMachine
         self.around.addresses(&self.row);
         self.around.facts.set_membership(self.row.clone(), self.around.member);
         self.around.applied.advance(last.index + 1);
+        self.around.proposals.installed(last.index + 1);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! Called by: the suites, before a test that needs the feature.
 
 use keelson_proto::etcdserverpb as pb;
+use keelson_proto::v3lockpb::{UnlockRequest, lock_client::LockClient};
 use tonic::Code;
 
 use crate::client::Client;
@@ -19,6 +20,8 @@ pub enum Feature {
     Gateway,
     /// Snapshots in etcd's file format.
     Snapshot,
+    /// The lock and election services (the clients' own recipes need only keys and leases).
+    Locks,
 }
 
 impl Feature {
@@ -28,12 +31,14 @@ impl Feature {
             Self::Auth => "auth",
             Self::Gateway => "gateway",
             Self::Snapshot => "snapshot",
+            Self::Locks => "locks",
         }
     }
 }
 
 /// What Keelson lacks; all of it answers "unimplemented", nothing half.
-pub const MISSING_IN_KEELSON: &[Feature] = &[Feature::Auth, Feature::Gateway, Feature::Snapshot];
+pub const MISSING_IN_KEELSON: &[Feature] =
+    &[Feature::Auth, Feature::Gateway, Feature::Snapshot, Feature::Locks];
 
 /// Whether a server lacks a feature by the list alone, without asking it.
 pub fn listed(kind: Kind, feature: Feature) -> bool {
@@ -51,13 +56,23 @@ pub async fn lacks(cluster: &Cluster, feature: Feature) -> bool {
     let client = Client::lazy(&cluster.member(0).client_url());
     let missing = match feature {
         Feature::Auth => {
-            let answer = client.auth().user_list(pb::AuthUserListRequest {}).await;
+            let user = pb::AuthUserAddRequest {
+                name: "probe".to_owned(),
+                password: "x".to_owned(),
+                ..Default::default()
+            };
+            let answer = client.auth().user_add(user).await;
             answer.is_err_and(|status| status.code() == Code::Unimplemented)
         }
         Feature::Gateway => {
             let address = cluster.member(0).client_address();
             let answer = http::request(&address, "POST", "/v3/kv/range", r#"{"key":"YQ=="}"#).await;
             answer.is_ok_and(|answer| answer.status == 404)
+        }
+        Feature::Locks => {
+            let mut lock = LockClient::new(client.channel());
+            let answer = lock.unlock(UnlockRequest { key: "nothing".into() }).await;
+            answer.is_err_and(|status| status.code() == Code::Unimplemented)
         }
         Feature::Snapshot => match client.maintenance().snapshot(pb::SnapshotRequest {}).await {
             Err(status) => status.code() == Code::Unimplemented,

@@ -43,7 +43,7 @@ fn succeed(program: &Path, arguments: &[&str], wanted_lines: usize) {
 /// The features this server lacks, as the programs' flag wants them.
 async fn without(cluster: &Cluster) -> String {
     let mut names = Vec::new();
-    for feature in [Feature::Auth, Feature::Gateway, Feature::Snapshot] {
+    for feature in [Feature::Auth, Feature::Gateway, Feature::Snapshot, Feature::Locks] {
         if lacks(cluster, feature).await {
             names.push(feature.name());
         }
@@ -73,7 +73,11 @@ async fn python(size: usize) {
 
 async fn rust(size: usize) {
     let Some(program) = Program::RustClient.require() else { return };
-    on_each(size, async |cluster| succeed(&program, &[&cluster.endpoints()], 5)).await;
+    on_each(size, async |cluster| {
+        let without = without(cluster).await;
+        succeed(&program, &[&cluster.endpoints(), &without], 4);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,7 +122,9 @@ async fn watches(shell: &mut Shell, _: &Cluster) {
     shell.stop(gone);
 }
 
-async fn leases(shell: &mut Shell, _: &Cluster) {
+async fn leases(shell: &mut Shell, cluster: &Cluster) {
+    // Each member lists the leases it has applied: grant and list through the same one.
+    shell.use_endpoints(cluster.member(cluster.size() - 1).client_address());
     let granted = shell.run(&["lease", "grant", "100"]);
     let id = granted.split_whitespace().nth(1).expect("an id").to_owned();
     shell.run(&["put", "leased", "x", &format!("--lease={id}")]);

@@ -52,11 +52,14 @@ pub struct LogOptions {
     /// One append request, in payload bytes: large enough to amortise a round trip, small enough not to hold up
     /// acknowledgements.
     pub read_bytes_max: usize,
+    /// The length of the log is known to this many bytes: 1/64 of what is kept for slow followers. So is where it may
+    /// be cut.
+    pub mark_bytes: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions { tail_bytes_max: 64 << 20, read_bytes_max: 2 << 20 }
+        LogOptions { tail_bytes_max: 64 << 20, read_bytes_max: 2 << 20, mark_bytes: 1 << 20 }
     }
 }
 

@@ -46,7 +46,7 @@ impl Log {
         let first = recovered.tail.first().map(|record| record.index);
         let after_purge = purged.map_or(0, |purged| purged.index + 1);
         let mut tail = Tail::empty(first.unwrap_or(after_purge));
-        let mut sizes = Sizes::default();
+        let mut sizes = Sizes::new(options.mark_bytes);
         let mut last = purged;
         for record in recovered.tail {
             sizes.push(record.index, record.payload.len());

@@ -1,15 +1,12 @@
 //! How many bytes of log lie between two indexes, coarsely.
 //!
-//! Owns: a mark for every [`MARK_BYTES`] appended. Called by: `log_store`, for the purging rules of `keeper`.
+//! Owns: a mark for every so many bytes appended. Called by: `log_store`, for the purging rules of `keeper`.
 //! Invariant: marks increase in index and in bytes; answers err on the side of keeping more log.
 
 use std::collections::VecDeque;
 
-/// Distance of the marks: 1/64 of what is kept for slow followers.
-const MARK_BYTES: u64 = 1 << 20;
-
-#[derive(Default)]
 pub(super) struct Sizes {
+    mark_bytes: u64,
     /// (index, bytes appended before it).
     marks: VecDeque<(u64, u64)>,
     appended: u64,
@@ -17,8 +14,13 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
+    /// `mark_bytes`: distance of the marks, hence how exact the answers are.
+    pub(super) fn new(mark_bytes: u64) -> Self {
+        Sizes { mark_bytes, marks: VecDeque::new(), appended: 0, purged: 0 }
+    }
+
     pub(super) fn push(&mut self, index: u64, bytes: usize) {
-        let due = self.marks.back().is_none_or(|(_, before)| self.appended - before >= MARK_BYTES);
+        let due = self.marks.back().is_none_or(|(_, before)| self.appended - before >= self.mark_bytes);
         if due {
             self.marks.push_back((index, self.appended));
         }
@@ -65,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_index_behind_has_at_least_that_many_bytes_after_it() {
-        let mut sizes = Sizes::default();
+        let mut sizes = Sizes::new(1 << 20);
         for index in 0..100 {
             sizes.push(index, 300 << 10);
         }

@@ -49,7 +49,7 @@ impl<RT> Default for MemoryNetwork<RT> {
 #[derive(Default)]
 struct Shared {
     members: Mutex<BTreeMap<MemberId, Arc<dyn PeerService>>>,
-    /// How often each member has left: a transport of an earlier life sends and hears nothing.
+    /// How often each member has left: of an earlier life nothing is heard, and nothing reaches it.
     lives: Mutex<BTreeMap<MemberId, u64>>,
     /// From, to: one direction each.
     cut: Mutex<BTreeSet<(MemberId, MemberId)>>,
@@ -70,8 +70,7 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
 
     /// The way out of `from`, until it leaves.
     pub fn transport(&self, from: MemberId) -> Arc<dyn Transport> {
-        let life = self.life(from);
-        Arc::new(MemoryTransport { network: self.clone(), from: Sender { id: from, life } })
+        Arc::new(MemoryTransport { network: self.clone(), from: self.party(from) })
     }
 
     fn life(&self, id: MemberId) -> u64 {
@@ -101,38 +100,45 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         self.shared.delay_us_max.store(delay.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// One message between the owner of a transport and another member, in either direction.
-    async fn pass(&self, from: Sender, to: MemberId, back: bool) {
-        let link = if back { (to, from.id) } else { (from.id, to) };
-        if self.life(from.id) != from.life {
-            // Dropped by whoever waits; nobody does for a member that is gone.
+    /// One message's way. Lost if either side has died: nobody answers for the dead, and nobody waits in their name.
+    async fn pass(&self, from: Party, to: Party) {
+        if self.life(from.id) != from.life || self.life(to.id) != to.life {
             return futures::future::pending().await;
         }
-        while self.shared.cut.lock().contains(&link) {
+        while self.shared.cut.lock().contains(&(from.id, to.id)) {
             RT::sleep(CUT_PAUSE).await;
         }
         let max_us = self.shared.delay_us_max.load(Ordering::Relaxed);
         if max_us > 0 {
             let delay_us = RT::thread_rng().next_u64() % max_us;
             RT::sleep(Duration::from_micros(delay_us)).await;
+            if self.life(from.id) != from.life || self.life(to.id) != to.life {
+                futures::future::pending::<()>().await;
+            }
         }
     }
 
-    fn member(&self, from: Sender, id: MemberId) -> Result<Arc<dyn PeerService>, TransportError> {
+    fn party(&self, id: MemberId) -> Party {
+        Party { id, life: self.life(id) }
+    }
+
+    fn member(&self, from: Party, id: MemberId) -> Result<(Arc<dyn PeerService>, Party), TransportError> {
         let member = self.shared.members.lock().get(&id).cloned().filter(|_| self.life(from.id) == from.life);
-        member.ok_or_else(|| TransportError::Unreachable(format!("member {id:x} is not there")))
+        let member =
+            member.ok_or_else(|| TransportError::Unreachable(format!("member {id:x} is not there")))?;
+        Ok((member, self.party(id)))
     }
 }
 
 #[derive(Clone, Copy)]
-struct Sender {
+struct Party {
     id: MemberId,
     life: u64,
 }
 
 struct MemoryTransport<RT> {
     network: MemoryNetwork<RT>,
-    from: Sender,
+    from: Party,
 }
 
 impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
@@ -146,10 +152,10 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
         let (network, from, to) = (self.network.clone(), self.from, to.id);
         async move {
             let exchange = async {
-                let member = network.member(from, to)?;
-                network.pass(from, to, false).await;
+                let (member, to) = network.member(from, to)?;
+                network.pass(from, to).await;
                 let answer = member.call(request.into_bytes()).await;
-                network.pass(from, to, true).await;
+                network.pass(to, from).await;
                 Ok(answer)
             };
             RT::timeout(timeout, exchange).await.unwrap_or(Err(TransportError::Timeout))
@@ -165,13 +171,13 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
     ) -> BoxFuture<'static, Result<Answers, TransportError>> {
         let (network, from, to) = (self.network.clone(), self.from, to.id);
         async move {
-            let member = network.member(from, to)?;
+            let (member, to) = network.member(from, to)?;
             let there = network.clone();
             let incoming = requests
                 .map(move |request| {
                     let network = there.clone();
                     async move {
-                        network.pass(from, to, false).await;
+                        network.pass(from, to).await;
                         Ok(request.into_bytes())
                     }
                 })
@@ -179,7 +185,7 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
             let answers = member.stream(incoming.boxed()).map(move |answer| {
                 let network = network.clone();
                 async move {
-                    network.pass(from, to, true).await;
+                    network.pass(to, from).await;
                     Ok(answer)
                 }
             });
@@ -196,17 +202,17 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
     ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
         let (network, from, to) = (self.network.clone(), self.from, to.id);
         async move {
-            let member = network.member(from, to)?;
+            let (member, to) = network.member(from, to)?;
             let there = network.clone();
             let incoming = chunks.then(move |chunk| {
                 let network = there.clone();
                 async move {
-                    network.pass(from, to, false).await;
+                    network.pass(from, to).await;
                     Ok(chunk.into_bytes())
                 }
             });
             let answer = member.upload(incoming.boxed()).await;
-            network.pass(from, to, true).await;
+            network.pass(to, from).await;
             Ok(answer)
         }
         .boxed()

@@ -90,6 +90,8 @@ struct Flight {
     parked_until_ms: Option<u64>,
     attempts: u32,
     connection_lost: bool,
+    /// The leader has applied it at this index.
+    applied_there: Option<u64>,
 }
 
 struct State {
@@ -100,6 +102,8 @@ struct State {
     sequence: u64,
     bytes: usize,
     commands: usize,
+    /// Entries below this index came with a snapshot, without their replies.
+    installed_next: u64,
     /// When this member last knew of no leader.
     leaderless_at_ms: Option<u64>,
     stopped: bool,
@@ -126,6 +130,7 @@ impl Proposals {
             sequence: 0,
             bytes: 0,
             commands: 0,
+            installed_next: 0,
             leaderless_at_ms: None,
             stopped: false,
         };
@@ -259,6 +264,7 @@ impl Proposals {
             parked_until_ms: None,
             attempts: 1,
             connection_lost: false,
+            applied_there: None,
         };
         state.flights.insert(sequence, flight);
         Some((sequence, batch))
@@ -283,11 +289,41 @@ impl Proposals {
         self.wake.notify_one();
     }
 
-    /// The batch left a log; whether it was committed before is unknown.
+    /// The batch left a log, or its replies are lost; what became of it is not known here.
     pub(crate) fn discarded(&self, sequence: u64) {
         let flight = self.state.lock().remove(sequence);
         self.fail(flight.into_iter().flat_map(|flight| flight.waiters), |_| ProposeError::LeaderChanged);
         self.wake.notify_one();
+    }
+
+    /// The leader has applied the batch at `index`; its replies come with this member's own apply, unless a snapshot
+    /// has taken that apply's place.
+    pub(crate) fn applied_there(&self, sequence: u64, index: u64) {
+        let mut state = self.state.lock();
+        let lost = index < state.installed_next;
+        if let Some(flight) = state.flights.get_mut(&sequence) {
+            flight.applied_there = Some(index);
+        }
+        drop(state);
+        if lost {
+            self.discarded(sequence);
+        }
+    }
+
+    /// A snapshot was installed that covers everything below `next`: replies of batches in it will never come.
+    pub fn installed(&self, next: u64) {
+        let lost: Vec<_> = {
+            let mut state = self.state.lock();
+            state.installed_next = next;
+            let covered = |flight: &Flight| flight.applied_there.is_some_and(|index| index < next);
+            state
+                .flights
+                .iter()
+                .filter(|(_, flight)| covered(flight))
+                .map(|(sequence, _)| *sequence)
+                .collect()
+        };
+        lost.into_iter().for_each(|sequence| self.discarded(sequence));
     }
 
     /// The connection that carried the batch broke: it waits for its apply or its deadline.

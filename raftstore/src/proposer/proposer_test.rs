@@ -176,6 +176,29 @@ fn a_lane_gets_the_replies_of_a_group_in_one_piece() {
     assert!(waiting.into_iter().all(|waiting| waiting.now_or_never().is_some()));
 }
 
+/// Found by the simulation: a member that forwarded a put and then got a snapshot instead of the entry waited for its
+/// reply until the deadline.
+#[test]
+fn replies_that_a_snapshot_has_swallowed_are_not_waited_for() {
+    let fixture = fixture(ProposerOptions { window_min: 8, ..ProposerOptions::default() });
+    let mut proposals = Vec::new();
+    for (key, index) in [("a", 4), ("b", 5), ("c", 9)] {
+        let proposal = fixture.put(key);
+        let (sequence, batch) = fixture.proposals.take().expect("one batch");
+        proposals.push((proposal, sequence, batch, index));
+    }
+    fixture.proposals.applied_there(proposals[0].1, 4);
+    fixture.proposals.applied_there(proposals[2].1, 9);
+    fixture.proposals.installed(6);
+    // The leader's word comes late for this one.
+    fixture.proposals.applied_there(proposals[1].1, 5);
+    let [a, b, c] = <[_; 3]>::try_from(proposals).map_err(drop).expect("three");
+    assert_eq!(a.0.now_or_never().expect("answered"), Err(ProposeError::LeaderChanged));
+    assert_eq!(b.0.now_or_never().expect("answered"), Err(ProposeError::LeaderChanged));
+    fixture.apply(&c.2, 7);
+    assert_eq!(c.0.now_or_never().expect("answered"), Ok(reply(7)), "it is above the snapshot");
+}
+
 #[test]
 fn stopping_answers_everybody() {
     let fixture = fixture(ProposerOptions::default());

@@ -76,7 +76,7 @@ async fn forward<RT: AsyncRuntime, E: KvEngine>(
     use crate::net::client::Asked;
     use crate::net::message::Forwarded;
     match core.links.forward(leader, batch, core.options.timing.forward_timeout()).await {
-        Asked::Answered(Forwarded::Applied(_)) => {}
+        Asked::Answered(Forwarded::Applied(log_id)) => core.proposals.applied_there(sequence, log_id.index),
         Asked::Answered(Forwarded::NotAppended { .. }) => core.proposals.not_appended(sequence),
         Asked::Answered(Forwarded::Discarded) => core.proposals.discarded(sequence),
         Asked::NotDelivered => core.proposals.not_appended(sequence),

@@ -36,12 +36,19 @@ pub struct Machine {
     pub engine: MemoryEngine,
     /// How long a sync takes.
     pub sync_us: Arc<AtomicU64>,
+    /// What the member said was durable when it crashed: its log must come back at least to there.
+    pub durable_index: u64,
 }
 
 impl Machine {
     pub fn new(seed: u64) -> Self {
         let sync_us = Arc::new(AtomicU64::new(200));
-        Machine { disk: SimDisk::new(seed), engine: MemoryEngine::new(MemoryOptions::default()), sync_us }
+        Machine {
+            disk: SimDisk::new(seed),
+            engine: MemoryEngine::new(MemoryOptions::default()),
+            sync_us,
+            durable_index: 0,
+        }
     }
 }
 
@@ -138,7 +145,7 @@ impl<RT: AsyncRuntime> Cluster<RT> {
     /// The process of a member dies, or the machine loses power if `power_loss`: nothing of it is heard any more, and
     /// it starts again from what its disk has.
     pub fn crash(&mut self, id: MemberId, how: keelson_wal::disk::Crash) {
-        self.nodes.remove(&id).expect("runs");
+        let node = self.nodes.remove(&id).expect("runs");
         self.alive[&id].store(false, Ordering::Relaxed);
         self.network.leave(id);
         let machine = self.machines.get_mut(&id).expect("has a machine");
@@ -146,6 +153,7 @@ impl<RT: AsyncRuntime> Cluster<RT> {
             disk: machine.disk.crash(how),
             engine: machine.engine.crashed_copy(),
             sync_us: Arc::new(AtomicU64::new(200)),
+            durable_index: node.diagnostics().durable_index,
         };
     }
 
@@ -226,13 +234,22 @@ pub async fn start_on<RT: AsyncRuntime>(
     })));
 
     let store = Store::open(machine.engine.clone(), StoreOptions::default()).expect("opens");
+    let last = recovered.last_index.or(recovered.purged.as_ref().map(|(purged, _)| *purged)).unwrap_or(0);
+    // An installed snapshot takes the place of the log up to its end.
+    let last = last.max(store.applied().map_or(0, |applied| applied.index));
+    assert!(
+        last >= machine.durable_index,
+        "member {}: the log came back to {last}, but was durable to {}",
+        options.member,
+        machine.durable_index
+    );
     let source = Arc::new(StoreEvents(store.reader()));
     let hub = Hub::new(HubOptions::default(), source, Arc::new(NoFrames));
     start::<RT, MemoryEngine>(NodeParts {
         options,
         device: Arc::new(WalDevice::new(handle, reader)),
         recovered,
-        log: LogOptions { tail_bytes_max: 64 << 10, ..LogOptions::default() },
+        log: LogOptions { tail_bytes_max: 8 << 10, mark_bytes: 4 << 10, ..LogOptions::default() },
         store,
         hub,
         transport,

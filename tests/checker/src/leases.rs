@@ -4,14 +4,15 @@
 //! the promised time, has a revocation or another client's delete as its cause.
 //! Called by: [`crate::check`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::Verdict;
 use crate::history::{Event, EventKind, History, LeasePromise, Operation, Revision, Time, WatchItem};
 use crate::model::State;
+use crate::operations::Place;
 use crate::violation::Violation;
 
-pub(crate) fn check(history: &History, verdict: &mut Verdict) {
+pub(crate) fn check(history: &History, placed: &[Place], verdict: &mut Verdict) {
     if history.leases.is_empty() {
         return;
     }
@@ -25,7 +26,7 @@ pub(crate) fn check(history: &History, verdict: &mut Verdict) {
             promises.remove(&lease);
         }
     }
-    let ended = ended_leases(history);
+    let ended = ended_leases(history, placed);
     let seen = first_seen(history);
     for (revision, lease) in ended {
         let (Some(promises), Some(seen)) = (promises.get(&lease), seen.get(&revision)) else { continue };
@@ -36,14 +37,14 @@ pub(crate) fn check(history: &History, verdict: &mut Verdict) {
     }
 }
 
-/// Revisions that delete exactly the keys of one lease, several or one, which no client's own delete has been told about.
-fn ended_leases(history: &History) -> Vec<(Revision, i64)> {
-    let claimed: std::collections::HashSet<Revision> = history
-        .records
+/// Revisions that delete exactly the keys of one lease, several or one, and that no client's own delete made: neither an
+/// acknowledged one nor one of unknown outcome.
+fn ended_leases(history: &History, placed: &[Place]) -> Vec<(Revision, i64)> {
+    let claimed: HashSet<Revision> = placed
         .iter()
-        .filter_map(|record| match &record.outcome {
-            crate::history::Outcome::Ok { revision, response } if response.changed() => Some(*revision),
-            _ => None,
+        .filter_map(|place| match place {
+            Place::Wrote(revision) => Some(*revision),
+            Place::Saw(_) | Place::Nowhere => None,
         })
         .collect();
     let mut state = State::new(&history.initial);

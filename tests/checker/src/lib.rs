@@ -84,6 +84,6 @@ pub fn check(history: &History, rules: Rules) -> Verdict {
     let placed = operations::check(history, &floors, &mut verdict);
     real_time::check(history, &placed, &floors, rules, &mut verdict);
     watches::check(history, &mut verdict);
-    leases::check(history, &mut verdict);
+    leases::check(history, &placed, &mut verdict);
     verdict
 }

@@ -513,6 +513,16 @@ fn a_lease_that_ends_early_is_found_unless_revoked() {
 }
 
 #[test]
+fn a_delete_of_unknown_outcome_is_not_taken_for_the_end_of_a_lease() {
+    let mut store = Store::new(11);
+    store.run(Operation::Put(Put { key: "k".into(), value: "v".into(), lease: 900, prev_kv: false }), false);
+    store.run(Operation::Delete(Delete { range: KeyRange::single("k"), prev_kv: false }), true);
+    store.watch(1, false);
+    store.history.leases.push(LeasePromise { lease: 900, made: 5, until: 2_000_000 });
+    assert_eq!(violations(&store.history), []);
+}
+
+#[test]
 fn a_delete_that_claims_more_than_it_deleted_is_found() {
     planted(
         |history| {

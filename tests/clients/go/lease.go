@@ -46,9 +46,17 @@ func suiteLease(ctx context.Context, client *clientv3.Client) {
 	expectError("revoking an expired lease", err, rpctypes.ErrLeaseNotFound)
 	other, err := client.Grant(ctx, 100)
 	check(err)
-	leases, err := client.Leases(ctx)
-	check(err)
-	expect("leases", len(leases.Leases), 1)
+	// Each member lists what it has applied, so a member that lags a little may not know the lease yet.
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		leases, err := client.Leases(ctx)
+		check(err)
+		if len(leases.Leases) == 1 || time.Now().After(deadline) {
+			expect("leases", len(leases.Leases), 1)
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	_, err = client.Revoke(ctx, other.ID)
 	check(err)
 }

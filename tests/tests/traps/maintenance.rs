@@ -3,14 +3,19 @@
 use super::*;
 use keelson_tests::clock;
 
+/// The status once the cluster has agreed on its version, some seconds after etcd starts serving.
+async fn settled(client: &Client) -> pb::StatusResponse {
+    let status = clock::until(Duration::from_secs(20), || async {
+        let status = client.status().await.map_err(|error| error.to_string())?;
+        if status.storage_version.starts_with("3.7") { Ok(status) } else { Err(format!("{status:?}")) }
+    });
+    status.await.expect("a storage version")
+}
+
 #[tokio::test]
 async fn the_status_looks_like_a_modern_etcd() {
     alone(async |client| {
-        let status = clock::until(Duration::from_secs(10), || async {
-            let status = client.status().await.map_err(|error| error.to_string())?;
-            if status.storage_version.starts_with("3.7") { Ok(status) } else { Err(format!("{status:?}")) }
-        });
-        let status = status.await.expect("a storage version");
+        let status = settled(&client).await;
         assert!(status.version.starts_with("3.7."), "{}", status.version);
         assert_eq!((status.storage_version.as_str(), status.db_size_quota), ("3.7.0", 2 << 30));
         assert_eq!(status.leader, status.header.as_ref().unwrap().member_id);
@@ -116,6 +121,7 @@ async fn a_corrupt_alarm_refuses_writes_with_data_loss() {
 #[tokio::test]
 async fn a_snapshot_ends_with_the_hash_of_a_whole_file() {
     alone_with(Feature::Snapshot, async |client| {
+        settled(&client).await;
         for number in 0..50 {
             put(&client, &format!("k{number}"), &"v".repeat(1000)).await;
         }
