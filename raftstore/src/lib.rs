@@ -43,6 +43,7 @@ pub mod wire;
 
 mod clock;
 mod compactor;
+mod confirm;
 mod facts;
 mod handle;
 mod keeper;

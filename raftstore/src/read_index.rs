@@ -5,8 +5,8 @@
 //!
 //! # Invariants
 //! - A reader is answered by a round that began after it arrived: the waiting list is taken before the round starts.
-//! - Each round is confirmed by acknowledgements of heartbeats sent in that round (openraft numbers them), so that
-//!   answers delayed by a stopped process confirm nothing.
+//! - Each round is confirmed by answers to questions asked in that round, see [`crate::confirm`]; where the leader has
+//!   not heard of a quorum for a lease, by heartbeats that openraft sends for it. Nothing is ever answered by a lease alone.
 //! - A sole voter confirms itself, without network and without waiting for any fsync.
 //! - A member that is not the leader asks the leader, then waits for its own apply.
 //!
@@ -20,14 +20,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use keelson_mvcc::KvEngine;
 use openraft::ReadPolicy;
-use openraft::async_runtime::AsyncRuntime;
+use openraft::async_runtime::{AsyncRuntime, WatchReceiver};
 use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use crate::confirm::Confirmations;
 use crate::node::Core;
+use crate::types::Vote;
 
 /// How long a round waits for the leader's answer before another round begins; etcd's value.
 const ROUND: Duration = Duration::from_millis(500);
@@ -83,6 +86,7 @@ impl Reads {
 /// Runs rounds until [`Reads::stop`].
 pub(crate) async fn run<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>) {
     let reads = &core.reads;
+    let mut confirmations = Confirmations::default();
     loop {
         reads.wake.notified().await;
         loop {
@@ -90,7 +94,7 @@ pub(crate) async fn run<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>) {
             if readers.is_empty() {
                 break;
             }
-            round(&core, &mut readers).await;
+            round(&core, &mut confirmations, &mut readers).await;
             if reads.stopped.load(Ordering::Acquire) {
                 return;
             }
@@ -102,9 +106,13 @@ pub(crate) async fn run<RT: AsyncRuntime, E: KvEngine>(core: Arc<Core<RT, E>>) {
 }
 
 /// Answers all of `readers`, or as many as still want to know, however many attempts that takes.
-async fn round<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>, readers: &mut Vec<Reader>) {
+async fn round<RT: AsyncRuntime, E: KvEngine>(
+    core: &Arc<Core<RT, E>>,
+    confirmations: &mut Confirmations,
+    readers: &mut Vec<Reader>,
+) {
     loop {
-        if let Some(next) = attempt(core, readers).await {
+        if let Some(next) = attempt(core, confirmations, readers).await {
             for reader in readers.drain(..) {
                 let _ = reader.answer.send(next);
             }
@@ -123,6 +131,7 @@ async fn round<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>, readers: 
 
 async fn attempt<RT: AsyncRuntime, E: KvEngine>(
     core: &Arc<Core<RT, E>>,
+    confirmations: &mut Confirmations,
     readers: &mut Vec<Reader>,
 ) -> Option<u64> {
     let leader = core.leader_hint();
@@ -132,6 +141,9 @@ async fn attempt<RT: AsyncRuntime, E: KvEngine>(
             return None;
         }
         return core.links.read_index(leader?, ROUND).await;
+    }
+    if let Some(next) = asked(core, confirmations).await {
+        return Some(next);
     }
     match core.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
         Ok(linearizer) => Some(linearizer.read_log_id().index() + 1),
@@ -145,4 +157,28 @@ async fn attempt<RT: AsyncRuntime, E: KvEngine>(
             None
         }
     }
+}
+
+/// The leader's read index, confirmed by a round of questions. `None`: it could not be had this way.
+async fn asked<RT: AsyncRuntime, E: KvEngine>(
+    core: &Arc<Core<RT, E>>,
+    confirmations: &mut Confirmations,
+) -> Option<u64> {
+    let leader = core.member();
+    let own = |vote: &Vote| vote.committed && vote.leader_id.voted_for == leader;
+    let vote = core.log.promised().filter(own)?;
+    // Its lease makes openraft answer at once; what makes the index safe to read at is the round below.
+    let linearizer = core.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.ok()?;
+    // The same promise before and after: the index is of that term.
+    if core.log.promised() != Some(vote) {
+        return None;
+    }
+    // Read after the index: a membership appended later cannot have elected anybody before the index was read.
+    let membership = core.raft.metrics().borrow_watched().membership_config.membership().clone();
+    let ask = |voter| {
+        let core = core.clone();
+        async move { core.links.confirm(voter, vote, ROUND).await }.boxed()
+    };
+    let confirmed = confirmations.round::<RT, _>(leader, &membership, ROUND, ask).await;
+    confirmed.then(|| linearizer.read_log_id().index() + 1)
 }

@@ -82,6 +82,8 @@ struct State {
     purged: Option<LogId>,
     last: Option<LogId>,
     vote: Option<Vote>,
+    /// The newest vote this member was asked to save: it may not be durable yet, but nobody has an answer before it is.
+    promised: Option<Vote>,
     committed_at_open: Option<LogId>,
     committed_unnoted: Option<LogId>,
     in_flight: InFlight,
@@ -132,6 +134,11 @@ impl Log {
     /// The term of the last vote.
     pub fn vote_term(&self) -> u64 {
         self.state.lock().vote.map_or(0, |vote| vote.leader_id.term)
+    }
+
+    /// The newest vote given, or about to be given.
+    pub fn promised(&self) -> Option<Vote> {
+        self.state.lock().promised
     }
 
     /// What must be applied before local reads may be served after a start, as an index plus one.
@@ -390,7 +397,11 @@ impl<RT: AsyncRuntime> RaftLogStorage<Types<RT>> for LogStore<RT> {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let (sender, done) = oneshot::channel();
-        self.log.state.lock().in_flight.vote(self.log.clock.now_ms());
+        {
+            let mut state = self.log.state.lock();
+            state.promised = Some(*vote);
+            state.in_flight.vote(self.log.clock.now_ms());
+        }
         let log = self.log.clone();
         self.log.device.submit(
             Op::Vote(codec::encode_vote(vote)),

@@ -77,6 +77,7 @@ impl Log {
                 purged,
                 last,
                 vote,
+                promised: vote,
                 committed_at_open: committed,
                 committed_unnoted: None,
                 in_flight: InFlight::default(),

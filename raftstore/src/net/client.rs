@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 
 use super::message::{self, Envelope, Forwarded, Kind, MemberChange, Refusal};
 use super::{Frame, Peer, Route, Transport, TransportError};
-use crate::codec::{MembershipRow, get_vote};
+use crate::codec::{MembershipRow, get_vote, put_vote};
 use crate::consensus::MemberError;
 use crate::snapshot::SnapshotData;
 use crate::types::{Batch, LogId, MemberId, MemberNode, Types, Vote, log_id};
@@ -162,6 +162,15 @@ impl Links {
             Asked::Answered(Ok(next)) => Some(next),
             _ => None,
         }
+    }
+
+    /// Asks a voter whether its last promise is still `vote`. No answer counts as no.
+    pub async fn confirm(&self, to: MemberId, vote: Vote, timeout: Duration) -> bool {
+        let Some(peer) = self.peer(to) else { return false };
+        let mut request = self.begin(to, Kind::Confirm);
+        put_vote(&mut request, &vote);
+        let answer = self.call(&peer, Route::Heartbeat, request.into(), timeout).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|mut reader| reader.bool("confirmed").unwrap_or(false)))
     }
 
     /// Asks the leader for a change of the membership.

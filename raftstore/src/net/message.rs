@@ -56,6 +56,7 @@ pub enum Kind {
     ReadIndex = 6,
     Member = 7,
     Call = 8,
+    Confirm = 9,
     Append = 16,
     Snapshot = 17,
 }
@@ -71,6 +72,7 @@ impl Kind {
             6 => Kind::ReadIndex,
             7 => Kind::Member,
             8 => Kind::Call,
+            9 => Kind::Confirm,
             16 => Kind::Append,
             17 => Kind::Snapshot,
             tag => return Err(WireError::Unknown { what: "message kind", tag: tag.into() }),

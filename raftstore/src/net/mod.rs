@@ -36,7 +36,7 @@ pub struct Peer {
 pub enum Route {
     /// Entries.
     Append,
-    /// Heartbeats alone: small, and late ones cost leadership.
+    /// Heartbeats and confirmations of leadership: small, and late ones cost leadership or every reader's time.
     Heartbeat,
     /// Snapshots: large and slow.
     Snapshot,

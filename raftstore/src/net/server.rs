@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::message::{self, Envelope, Forwarded, Kind, MemberChange, Refusal};
 use super::{Incoming, PeerService};
 use crate::batch;
-use crate::codec::put_vote;
+use crate::codec::{get_vote, put_vote};
 use crate::node::Core;
 use crate::snapshot::SnapshotData;
 use crate::types::{Batch, Callback, MemberId, SnapshotMeta, Types};
@@ -112,6 +112,13 @@ async fn call<RT: AsyncRuntime, E: KvEngine>(
         Kind::ReadIndex => {
             let next = core.reads.wait_as_leader().await.ok_or_else(|| unavailable("not the leader"))?;
             out.put_u64_le(next);
+        }
+        Kind::Confirm => {
+            let asked = get_vote(&mut reader)?;
+            reader.end()?;
+            // The promise alone decides; whether this member has heard that the candidate won does not matter.
+            let yes = core.log.promised().is_some_and(|vote| vote.leader_id == asked.leader_id);
+            out.put_u8(yes.into());
         }
         Kind::Member => {
             let timeout = Duration::from_millis(reader.u64("timeout")?);
