@@ -39,7 +39,7 @@ use crate::progress::Progress;
 use crate::proposer::{self, Proposals};
 use crate::read_index::{self, Reads};
 use crate::state_machine::{FlushState, StateMachine, Surroundings};
-use crate::types::{LogId, MemberId, MemberNode, Payload, Types};
+use crate::types::{LogId, MemberId, MemberNode, Payload, Types, log_id};
 
 /// How long the flush at stop may take.
 const STOP_FLUSH: Duration = Duration::from_secs(30);
@@ -133,6 +133,9 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
     let clock = Clock::start::<RT>();
     let config = raft_config(&options)?;
     let log = Log::open(parts.device, parts.recovered, parts.log, clock.clone())?;
+    if let Some(applied) = parts.store.applied() {
+        log.drop_contradicting(log_id(&applied)).await?;
+    }
     let row = StateMachine::<RT, E>::membership_row(&parts.store)?;
     let fresh = log.is_fresh() && parts.store.applied().is_none();
     let reader = parts.store.reader();

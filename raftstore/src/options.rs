@@ -59,6 +59,9 @@ pub struct Timing {
     pub election_ms_min: u64,
     /// Longest, and how long a leader or a follower believes in the last acknowledgement.
     pub election_ms_max: u64,
+    /// How long the leader may take to answer a forwarded batch before the connection counts as lost. By default longer
+    /// than any client waits.
+    pub forward_ms: u64,
     /// How often deadlines of proposals are looked at.
     pub sweep_ms: u64,
     /// How often the keeper looks around.
@@ -77,6 +80,7 @@ impl Default for Timing {
             heartbeat_ms: 100,
             election_ms_min: 1000,
             election_ms_max: 2000,
+            forward_ms: 10_000,
             sweep_ms: 50,
             keeper_ms: 100,
             stall_ms: 1000,
@@ -87,10 +91,9 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// How long the leader may take to answer a forwarded batch before the connection counts as lost. Longer than any
-    /// client waits.
+    /// [`Timing::forward_ms`].
     pub fn forward_timeout(&self) -> Duration {
-        Duration::from_secs(10)
+        Duration::from_millis(self.forward_ms)
     }
 
     /// How long an append may stay unanswered: a follower's disk may take its time, an election timeout at most.

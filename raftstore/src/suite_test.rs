@@ -171,3 +171,36 @@ fn openraft_suite_on_files() {
         suite!(OnFiles, tempfile::TempDir);
     });
 }
+
+/// Found by the simulation: the cut of conflicting entries was only noted in the WAL when the machine lost power, while
+/// the snapshot that came after it was durable in the engine.
+#[test]
+fn entries_that_contradict_what_is_applied_are_dropped_at_start() {
+    use openraft::storage::{IOFlushed, RaftLogStorage};
+    use openraft::{LogId, RaftLogReader};
+
+    run(async {
+        let id = LogId::new_term_index;
+        let entry = |term, index| crate::types::Entry {
+            log_id: id(term, index),
+            payload: crate::types::Payload::Blank,
+        };
+        let log = sim_log();
+        let mut store = LogStore::<RT>::new(log.clone());
+        store.append((0..10).map(|index| entry(4, index)), IOFlushed::noop()).await.expect("appends");
+        log.durable().wait(10).await;
+
+        log.drop_contradicting(id(4, 6)).await.expect("reads");
+        assert_eq!(log.next(), 10, "nothing contradicts");
+        log.drop_contradicting(id(5, 20)).await.expect("reads");
+        assert_eq!(log.next(), 10, "a hole is openraft's business");
+
+        log.drop_contradicting(id(5, 6)).await.expect("reads");
+        let state = store.get_log_state().await.expect("reads");
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(5, 6)), Some(id(5, 6))));
+        assert_eq!(log.durable().next(), 7);
+        store.append([entry(5, 7)], IOFlushed::noop()).await.expect("appends");
+        log.durable().wait(8).await;
+        assert_eq!(store.try_get_log_entries(0..100).await.expect("reads"), [entry(5, 7)]);
+    });
+}

@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,6 +86,8 @@ fn chaos(seed: u64) -> u64 {
             options.keeping.log_bytes_kept = 0;
             options.keeping.log_bytes_max = 64 << 10;
             options.keeping.follower_live_ms = 200;
+            // Shorter than a cut link stays cut, so that answers are lost.
+            options.timing.forward_ms = 200;
         };
         for id in 1..=3 {
             cluster.start(id, bootstrap(1..=3)).await.expect("starts");
@@ -113,6 +116,15 @@ fn chaos(seed: u64) -> u64 {
                     let _ = cluster.node(id).transfer_leader(target, Duration::from_millis(400)).await;
                 }
                 7 if cluster.nodes.contains_key(&id) => cluster.stop(id).await,
+                8 if cluster.nodes.contains_key(&id) => {
+                    // Back before anybody has missed it.
+                    cluster.crash(id, Crash::LoseAll);
+                    cluster.start(id, Begin::Join).await.expect("starts again");
+                }
+                9 => {
+                    let sync_us = if draw >> 20 & 1 == 0 { 200 } else { 40_000 };
+                    cluster.machines[&id].sync_us.store(sync_us, Ordering::Relaxed);
+                }
                 _ => {}
             }
             for id in 1..=3 {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use keelson_wal::Recovered;
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use super::{Log, LogOptions, State};
 use crate::clock::Clock;
 use crate::codec;
 use crate::progress::Progress;
+use crate::types::LogId;
 
 impl Log {
     /// The log on `device`, as `recovered` from it.
@@ -84,5 +85,42 @@ impl Log {
                 sizes,
             }),
         }))
+    }
+
+    /// Drops entries that contradict what is applied. To be called once, before the log is used.
+    ///
+    /// A snapshot is durable in the engine when its installation returns, but the cut of conflicting entries that came
+    /// before it is only noted in the WAL. A crash in between brings those entries back; they were never committed,
+    /// because what is applied at their place is something else.
+    ///
+    /// ```text
+    /// log 41 42 43' .. 52' | cut after 42 (noted) | snapshot to 43 durable | crash | log 41 42 43' .. 52', applied 43
+    /// ```
+    ///
+    /// # Errors
+    /// An entry that cannot be read back.
+    pub async fn drop_contradicting(&self, applied: LogId) -> io::Result<()> {
+        let Some(entry) = self.read(applied.index, applied.index + 1, 0).await?.into_iter().next() else {
+            return Ok(());
+        };
+        if entry.log_id == applied {
+            return Ok(());
+        }
+        tracing::warn!(
+            "entries from {} on contradict what is applied up to {applied}: dropped",
+            entry.log_id
+        );
+        let before = match applied.index.checked_sub(1) {
+            None => None,
+            Some(before) => {
+                let entry = self.read(before, before + 1, 0).await?.into_iter().next();
+                entry.map(|entry| entry.log_id).or(self.purged())
+            }
+        };
+        self.committed_next.store(0, Ordering::Release);
+        self.truncate(before);
+        self.purge(applied);
+        self.committed_next.store(applied.index + 1, Ordering::Release);
+        Ok(())
     }
 }

@@ -101,10 +101,8 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
     }
 
     /// One message's way. Lost if either side has died: nobody answers for the dead, and nobody waits in their name.
-    async fn pass(&self, from: Party, to: Party) {
-        if self.life(from.id) != from.life || self.life(to.id) != to.life {
-            return futures::future::pending().await;
-        }
+    async fn pass(&self, from: Party, to: Party) -> Result<(), TransportError> {
+        self.alive(from, to)?;
         while self.shared.cut.lock().contains(&(from.id, to.id)) {
             RT::sleep(CUT_PAUSE).await;
         }
@@ -112,10 +110,13 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         if max_us > 0 {
             let delay_us = RT::thread_rng().next_u64() % max_us;
             RT::sleep(Duration::from_micros(delay_us)).await;
-            if self.life(from.id) != from.life || self.life(to.id) != to.life {
-                futures::future::pending::<()>().await;
-            }
         }
+        self.alive(from, to)
+    }
+
+    fn alive(&self, from: Party, to: Party) -> Result<(), TransportError> {
+        let alive = self.life(from.id) == from.life && self.life(to.id) == to.life;
+        if alive { Ok(()) } else { Err(TransportError::Lost("the other side has died".into())) }
     }
 
     fn party(&self, id: MemberId) -> Party {
@@ -153,9 +154,9 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
         async move {
             let exchange = async {
                 let (member, to) = network.member(from, to)?;
-                network.pass(from, to).await;
+                network.pass(from, to).await?;
                 let answer = member.call(request.into_bytes()).await;
-                network.pass(to, from).await;
+                network.pass(to, from).await?;
                 Ok(answer)
             };
             RT::timeout(timeout, exchange).await.unwrap_or(Err(TransportError::Timeout))
@@ -177,7 +178,7 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
                 .map(move |request| {
                     let network = there.clone();
                     async move {
-                        network.pass(from, to).await;
+                        network.pass(from, to).await?;
                         Ok(request.into_bytes())
                     }
                 })
@@ -185,7 +186,7 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
             let answers = member.stream(incoming.boxed()).map(move |answer| {
                 let network = network.clone();
                 async move {
-                    network.pass(to, from).await;
+                    network.pass(to, from).await?;
                     Ok(answer)
                 }
             });
@@ -207,12 +208,12 @@ impl<RT: AsyncRuntime> Transport for MemoryTransport<RT> {
             let incoming = chunks.then(move |chunk| {
                 let network = there.clone();
                 async move {
-                    network.pass(from, to).await;
+                    network.pass(from, to).await?;
                     Ok(chunk.into_bytes())
                 }
             });
             let answer = member.upload(incoming.boxed()).await;
-            network.pass(to, from).await;
+            network.pass(to, from).await?;
             Ok(answer)
         }
         .boxed()
