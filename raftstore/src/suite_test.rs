@@ -204,3 +204,25 @@ fn entries_that_contradict_what_is_applied_are_dropped_at_start() {
         assert_eq!(store.try_get_log_entries(0..100).await.expect("reads"), [entry(5, 7)]);
     });
 }
+
+/// Found by the simulation: a replication that was behind the purge got the entries after it, as if they followed.
+#[test]
+fn a_read_for_replication_never_skips_purged_entries() {
+    use openraft::storage::{IOFlushed, RaftLogStorage};
+    use openraft::{LogId, RaftLogReader};
+
+    run(async {
+        let entry = |index| crate::types::Entry {
+            log_id: LogId::new_term_index(1, index),
+            payload: crate::types::Payload::Blank,
+        };
+        let log = sim_log();
+        let mut store = LogStore::<RT>::new(log.clone());
+        store.append((0..10).map(entry), IOFlushed::noop()).await.expect("appends");
+        log.durable().wait(10).await;
+        store.purge(LogId::new_term_index(1, 5)).await.expect("purges");
+        assert_eq!(store.limited_get_log_entries(4, 10).await.expect("reads"), []);
+        assert_eq!(store.limited_get_log_entries(6, 10).await.expect("reads").len(), 4);
+        assert_eq!(store.try_get_log_entries(4..10).await.expect("reads").len(), 4, "here it is allowed");
+    });
+}

@@ -355,8 +355,11 @@ impl<RT: AsyncRuntime> RaftLogReader<Types<RT>> for LogStore<RT> {
         Ok(entries)
     }
 
+    /// Never entries behind a hole: whoever asks from a purged index on would take them for the ones that follow it.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.log.read(start, end, self.log.options.read_bytes_max).await
+        let entries = self.log.read(start, end, self.log.options.read_bytes_max).await?;
+        let follows = entries.first().is_none_or(|first| first.log_id.index == start);
+        Ok(if follows { entries } else { Vec::new() })
     }
 
     /// Read as it is consumed: what waits to be applied after a long absence need not fit into memory.

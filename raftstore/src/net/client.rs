@@ -531,6 +531,11 @@ async fn next_response<RT: AsyncRuntime>(
         // Requests sent before this wait and still unanswered after it have waited for the limit.
         let waited_for = state.sent.load(Ordering::Acquire);
         match RT::timeout(state.limit, state.answers.next()).await {
+            Ok(None) if state.sent.load(Ordering::Acquire) > state.received => {
+                // An end without a word would leave openraft with a request it believes to be under way: it then goes
+                // back to the last one it was told to make, whose entries may be purged by now.
+                break Err(TransportError::Lost("the stream ended before all answers".into()));
+            }
             Ok(None) => return None,
             Ok(Some(answer)) => break answer,
             Err(_) if waited_for > state.received => break Err(TransportError::Timeout),
@@ -554,4 +559,41 @@ async fn next_response<RT: AsyncRuntime>(
     };
     let more = matches!(result, Ok(Ok(_))).then_some(state);
     Some((result, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use openraft_rt_tokio::TokioRuntime;
+
+    use super::*;
+    use crate::net::memory::MemoryNetwork;
+
+    /// What comes last of a stream that ends after so many requests and answers.
+    fn end_of(sent: u64, received: u64) -> Option<Response<TokioRuntime>> {
+        let transport = MemoryNetwork::<TokioRuntime>::default().transport(1);
+        let (ended, _) = oneshot::channel();
+        let responses = Responses {
+            answers: futures::stream::empty().boxed(),
+            sent: Arc::new(AtomicU64::new(sent)),
+            received,
+            limit: Duration::from_secs(1),
+            links: Arc::new(Links::new(1, 1, transport, || {})),
+            peer: 2,
+            _end_requests: ended,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            let next = next_response::<TokioRuntime>(Some(responses)).now_or_never().expect("at once");
+            next.map(|(response, _)| response)
+        })
+    }
+
+    /// Found by the simulation (seed 31 of the run of faults): the receiver stopped, its stream ended without an error,
+    /// and openraft read entries for it that were purged.
+    #[test]
+    fn a_stream_that_ends_with_requests_unanswered_is_an_error() {
+        assert!(matches!(end_of(3, 2), Some(Err(RPCError::Network(_)))));
+        assert!(end_of(3, 3).is_none(), "everything is answered");
+    }
 }
