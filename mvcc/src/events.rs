@@ -2,7 +2,7 @@
 //!
 //! Owns: reading `log` with the values from `latest` and `hist`. Called by: the watch hub's catch-up.
 //! Invariants: whole revisions only; events *at* the compaction mark are there, deletions too; a previous value is
-//! there exactly if the revision before the event's can still be read, whatever rows are physically left.
+//! that before the event's revision, there exactly if that revision can still be read, whatever rows are left.
 //! Bugs that taught this: etcd #18089 and #19179, deletions lost when the mark is the deletion's own revision.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine::{CursorOptions, EngineCursor, EngineError, EngineSnapshot, Family, KvEngine};
+use crate::history::row_in_past;
 use crate::layout::{
     Row, hist_key, log_key, parse_hist_key, parse_hist_value, parse_latest, parse_log_key, parse_log_value,
 };
@@ -95,17 +96,6 @@ impl<E: KvEngine> ReadView<E> {
     ) -> Result<Event, EngineError> {
         let row = parse_log_value(revision, value)?;
         let key = rows.arena.copy(row.key);
-        let prev = match row.previous {
-            // Its end is this revision: once that is the mark or below, it counts as gone on every member.
-            Some((modified, sub)) if revision > self.common.mark() => {
-                match rows.superseded(&key, modified, sub)? {
-                    Some(row) => Some(row.to_key_value(key.clone())),
-                    None if revision <= self.common.mark() => None,
-                    None => return Err(missing(&key, modified)),
-                }
-            }
-            _ => None,
-        };
         let kv = match row.kind {
             EventKind::Delete => KeyValue { key, mod_revision: revision, ..KeyValue::default() },
             EventKind::Put => {
@@ -117,10 +107,42 @@ impl<E: KvEngine> ReadView<E> {
                 row.ok_or_else(|| missing(&key, revision))?.to_key_value(key)
             }
         };
+        let creates = row.kind == EventKind::Put && kv.create_revision == revision;
+        let prev = match row.previous.filter(|_| !creates) {
+            Some(place) => self.previous(rows, &kv.key, revision, place)?,
+            None => None,
+        };
         Ok(Event { kind: row.kind, kv, prev, sub })
+    }
+
+    /// The key before `revision`; `place` is that of the version the change replaced, which may be of the same
+    /// revision. None at the mark or below, where it counts as gone on every member.
+    fn previous(
+        &self,
+        rows: &mut Rows<'_, E::Snapshot>,
+        key: &Bytes,
+        revision: Revision,
+        place: (Revision, u32),
+    ) -> Result<Option<KeyValue>, EngineError> {
+        if revision <= self.common.mark() {
+            return Ok(None);
+        }
+        let (modified, sub) = place;
+        let row = if modified == revision {
+            row_in_past(&self.snapshot, key, revision - 1, |row| row.with_value(rows.arena.copy(row.value)))?
+        } else {
+            let row = rows.superseded(key, modified, sub)?;
+            // A look before the mark was raised may find nothing after it was.
+            if row.is_none() && revision > self.common.mark() {
+                return Err(missing(key, modified));
+            }
+            row
+        };
+        Ok(row.map(|row| row.to_key_value(key.clone())))
     }
 }
 
+/// Adds a revision that is complete.
 fn finish(revision: Revision, events: &mut Vec<Event>, found: &mut Vec<Arc<RevisionEvents>>) {
     if !events.is_empty() {
         found.push(Arc::new(RevisionEvents { revision, events: std::mem::take(events) }));

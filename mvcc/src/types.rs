@@ -45,7 +45,8 @@ pub struct Event {
     pub kind: EventKind,
     /// The key after the change.
     pub kv: KeyValue,
-    /// The key before the change; `None` for a creation, or when that version is compacted.
+    /// The key before the event's revision, whatever else that revision did to it; `None` for a creation, or when
+    /// that version is compacted.
     pub prev: Option<KeyValue>,
     /// Position within its revision, counted from 0.
     pub sub: u32,

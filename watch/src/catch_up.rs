@@ -13,7 +13,7 @@ use std::sync::Arc;
 use keelson_mvcc::types::Revision;
 
 use crate::entry::{Entry, Run};
-use crate::frame::{EventBatch, Frame, Runs, WatchId};
+use crate::frame::{EventBatch, Frame, Previous, Runs, WatchId};
 use crate::gather::Budget;
 use crate::hub::Shared;
 use crate::index::{RangeIndex, Ranges};
@@ -176,7 +176,10 @@ impl CatchUp {
             if !runs.is_empty() {
                 watcher.flags.set(Flags::QUIET, false);
                 budget.spend(runs.iter().map(Run::bytes_estimate).sum());
-                let events = EventBatch::new(runs, behind.flags.has(Flags::PREV_KV));
+                // Whether the past comes from memory or from the store must not show.
+                let prev_kv = behind.flags.has(Flags::PREV_KV);
+                let prev = if prev_kv { Previous::Above(state.mark) } else { Previous::None };
+                let events = EventBatch::new(runs, prev);
                 state.counters.delivered_total += events.count() as u64;
                 let fragment = behind.flags.has(Flags::FRAGMENT);
                 frames.push(Frame::Events { id: behind.id, revision: at_sync, events, fragment });

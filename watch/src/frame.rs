@@ -108,16 +108,30 @@ pub(crate) type Runs = SmallVec<[Run; 1]>;
 #[derive(Clone)]
 pub struct EventBatch {
     runs: Runs,
-    prev_kv: bool,
+    prev: Previous,
+}
+
+/// Which events of a batch carry their previous key-value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Previous {
+    None,
+    /// Those of revisions above the compaction mark: the revision before is what the value is read at. -1: all.
+    Above(Revision),
+}
+
+impl Previous {
+    fn of(self, run: &Run) -> bool {
+        matches!(self, Previous::Above(mark) if run.entry.revision() > mark)
+    }
 }
 
 impl EventBatch {
-    pub(crate) fn new(runs: Runs, prev_kv: bool) -> Self {
+    pub(crate) fn new(runs: Runs, prev: Previous) -> Self {
         assert!(!runs.is_empty(), "a batch holds events");
-        EventBatch { runs, prev_kv }
+        EventBatch { runs, prev }
     }
 
-    /// The events themselves, for readers in this process. `prev` is present even if the watcher did not ask for it.
+    /// The events themselves, for readers in this process. `prev` is present even where the encoding leaves it out.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.runs.iter().flat_map(|run| run.events())
     }
@@ -127,22 +141,23 @@ impl EventBatch {
         self.runs.iter().map(|run| run.count as usize).sum()
     }
 
-    /// True if the encoding carries previous key-values.
+    /// True if the encoding carries previous key-values, where they are not compacted.
     pub fn prev_kv(&self) -> bool {
-        self.prev_kv
+        self.prev != Previous::None
     }
 
     /// Calls `piece` with the encoding, in order, as slices that share memory with all other receivers.
     pub fn pieces(&self, mut piece: impl FnMut(Bytes)) {
         for run in &self.runs {
-            run.entry.pieces(run.range(), self.prev_kv, |bytes, span| piece(bytes.slice(span)));
+            run.entry.pieces(run.range(), self.prev.of(run), |bytes, span| piece(bytes.slice(span)));
         }
     }
 
     /// Appends the encoding to `out`; cheaper than `pieces` for small events.
     pub fn copy_to(&self, out: &mut BytesMut) {
         for run in &self.runs {
-            run.entry.pieces(run.range(), self.prev_kv, |bytes, span| out.extend_from_slice(&bytes[span]));
+            run.entry
+                .pieces(run.range(), self.prev.of(run), |bytes, span| out.extend_from_slice(&bytes[span]));
         }
     }
 
@@ -150,7 +165,7 @@ impl EventBatch {
     pub fn encoded_len(&self) -> usize {
         let mut len = 0;
         for run in &self.runs {
-            run.entry.pieces(run.range(), self.prev_kv, |_, span| len += span.len());
+            run.entry.pieces(run.range(), self.prev.of(run), |_, span| len += span.len());
         }
         len
     }
@@ -171,9 +186,9 @@ impl EventBatch {
             for position in run.first..run.first + run.count {
                 let mut bytes = 0;
                 let index = position as usize;
-                run.entry.pieces(index..index + 1, self.prev_kv, |_, span| bytes += span.len());
+                run.entry.pieces(index..index + 1, self.prev.of(run), |_, span| bytes += span.len());
                 if !part.is_empty() && part_bytes + bytes >= bytes_max {
-                    parts.push(EventBatch::new(std::mem::take(&mut part), self.prev_kv));
+                    parts.push(EventBatch::new(std::mem::take(&mut part), self.prev));
                     part_bytes = 0;
                 }
                 part_bytes += bytes;
@@ -187,7 +202,7 @@ impl EventBatch {
                 }
             }
         }
-        parts.push(EventBatch::new(part, self.prev_kv));
+        parts.push(EventBatch::new(part, self.prev));
         parts
     }
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::catch_up::Behind;
 use crate::entry::{Run, push_filtered};
-use crate::frame::{EventBatch, Frame, Runs, WATCH_ID_NONE};
+use crate::frame::{EventBatch, Frame, Previous, Runs, WATCH_ID_NONE};
 use crate::state::State;
 use crate::watcher::{Flags, Phase, Watcher};
 
@@ -87,7 +87,9 @@ impl State {
             let delivered = !turn.runs.is_empty();
             if delivered {
                 let fragment = flags.has(Flags::FRAGMENT);
-                let events = EventBatch::new(turn.runs, flags.has(Flags::PREV_KV));
+                // Compaction never overtakes these: they were complete when they happened to a watcher in sync.
+                let prev = if flags.has(Flags::PREV_KV) { Previous::Above(-1) } else { Previous::None };
+                let events = EventBatch::new(turn.runs, prev);
                 self.counters.delivered_total += events.count() as u64;
                 frames.push(Frame::Events { id, revision: turn.last, events, fragment });
             }

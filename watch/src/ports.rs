@@ -29,6 +29,7 @@ pub enum SourceError {
 ///   with events. Rows that are merely still there below the mark are never returned: if `after + 1 < mark` once the
 ///   scan has *finished*, the answer is `Compacted`, because a compaction may have run beside the scan.
 /// - **Whole**: a revision comes with all its events, in order of `sub`.
+/// - **Previous**: an event carries the value its key had before the event's revision, or none if that is compacted.
 /// - **Ahead**: everything up to a revision that was given to [`crate::Hub::publish`] can be read here.
 pub trait EventSource: Send + Sync + 'static {
     /// Returns the events with revision in `(after, upto]`, oldest first, whole revisions only.

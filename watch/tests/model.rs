@@ -325,7 +325,9 @@ impl Model {
                 let decoded = decode(events);
                 assert_eq!(decoded.len(), given.len());
                 for (decoded, event) in decoded.iter().zip(&given) {
-                    let previous = event.prev.as_ref().filter(|_| watcher.request.prev_kv);
+                    // What precedes the mark may be told or not: told live, not told from the past.
+                    let compacted = event.kv.mod_revision <= mark && decoded.previous.is_none();
+                    let previous = event.prev.as_ref().filter(|_| watcher.request.prev_kv && !compacted);
                     let expected = Decoded {
                         put: event.kind == EventKind::Put,
                         revision: event.kv.mod_revision,

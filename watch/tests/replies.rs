@@ -167,6 +167,23 @@ fn previous_values_only_for_those_who_ask() {
     assert_eq!(texts, ["0@4: 2:a=1 3:a=2 4:-a", "1@4: 2:a=1 3:a=2<1 4:-a<2"]);
 }
 
+/// The value before an event at the compaction mark belongs to a revision that cannot be read any more. Who reads the
+/// past gets none, from the recent log as from the store; who was told before the compaction, or waits for it, does.
+#[test]
+fn previous_values_end_at_the_compaction_mark() {
+    let mut world = World::new();
+    let mut live = world.open();
+    live.watch(WatchRequest { prev_kv: true, ..point("a") });
+    for value in ["1", "2", "3"] {
+        world.put("a", value);
+    }
+    world.compact(3);
+    assert_eq!(live.texts(), ["0@4: 2:a=1 3:a=2<1 4:a=3<2"]);
+    let mut late = world.open();
+    late.create(WatchRequest { prev_kv: true, ..from(3, point("a")) });
+    assert_eq!(late.texts(), ["+0@4", "0@4: 3:a=2 4:a=3<2"]);
+}
+
 #[test]
 fn live_header_is_the_last_event_and_catch_up_header_is_the_hub() {
     let mut world = World::new();

@@ -1,11 +1,14 @@
 //! Turns the changes of a command into rows, counts, the digest and events.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Group;
 use super::change::{Change, Pending};
 use crate::engine::{EngineBatch, Family, KvEngine};
-use crate::layout::{LogRow, hist_key, hist_value, latest_value, log_key, log_value};
+use crate::layout::{LogRow, Row, hist_key, hist_value, latest_value, log_key, log_value};
 use crate::types::{Event, EventKind, KeyValue, Revision, RevisionEvents};
 
 /// Buffers reused for every row.
@@ -24,15 +27,16 @@ impl<E: KvEngine> Group<'_, E> {
         let revision = pending.revision;
         assert_eq!(revision, self.state.revision + 1, "revisions follow each other");
         self.state.revision = revision;
+        let before = Before::of(&pending);
         let mut events = Vec::with_capacity(pending.changes.len());
         for (sub, change) in pending.changes.into_iter().enumerate() {
             let sub = sub as u32;
             self.emit_rows(revision, sub, &change);
             self.emit_count(&change);
             self.emit_digest(sub, &change);
-            let lease = |row: &Option<crate::layout::Row>| row.as_ref().map_or(0, |row| row.lease);
+            let lease = |row: &Option<Row>| row.as_ref().map_or(0, |row| row.lease);
             self.move_attachment(&change.key, lease(&change.old), lease(&change.new));
-            events.push(event(revision, sub, change));
+            events.push(event(revision, sub, change, &before));
         }
         self.events.push(Arc::new(RevisionEvents { revision, events }));
     }
@@ -92,8 +96,36 @@ impl<E: KvEngine> Group<'_, E> {
     }
 }
 
-fn event(revision: Revision, sub: u32, change: Change) -> Event {
+/// The keys a revision changes more than once, as they were before it.
+struct Before(HashMap<Bytes, Option<Row>>);
+
+impl Before {
+    fn of(pending: &Pending) -> Self {
+        let changes = || pending.changes.iter();
+        let again =
+            |change: &&Change| change.old.as_ref().is_some_and(|old| old.modified == pending.revision);
+        let mut keys: HashMap<Bytes, Option<Row>> =
+            changes().filter(again).map(|change| (change.key.clone(), None)).collect();
+        if !keys.is_empty() {
+            for change in changes().rev() {
+                // The last assignment is that of the first change.
+                keys.entry(change.key.clone()).and_modify(|row| row.clone_from(&change.old));
+            }
+        }
+        Before(keys)
+    }
+}
+
+/// A watcher is shown the key as it was before the *revision*, as etcd reads it: a key put and deleted by one
+/// transaction has the value from before the transaction in front of the deletion, not the value put. A put that
+/// creates the key has none, also where the same revision deleted the key first.
+fn event(revision: Revision, sub: u32, change: Change, before: &Before) -> Event {
     let Change { key, old, new } = change;
+    let old = match old {
+        _ if new.as_ref().is_some_and(|new| new.create == revision) => None,
+        Some(old) if old.modified == revision => before.0[&key].clone(),
+        old => old,
+    };
     let prev = old.map(|old| old.to_key_value(key.clone()));
     let (kind, kv) = match new {
         Some(new) => (EventKind::Put, new.to_key_value(key)),

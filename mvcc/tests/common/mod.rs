@@ -340,6 +340,12 @@ impl Work<'_> {
         self.model.revision + 1
     }
 
+    /// What a watcher is shown as the previous value: the key before the revision. A creation has none, also where
+    /// the same revision deleted the key first.
+    fn before(&self, key: &[u8]) -> Option<KeyValue> {
+        self.model.now().get(key).cloned()
+    }
+
     fn put(&mut self, put: &Put) -> Result<Option<KeyValue>, ApplyError> {
         let old = self.keys.get(&put.key).cloned();
         if (put.ignore_value || put.ignore_lease) && old.is_none() {
@@ -355,7 +361,8 @@ impl Work<'_> {
             lease: if put.ignore_lease { of_old.lease } else { put.lease },
         };
         self.keys.insert(put.key.clone(), kv.clone());
-        self.record(EventKind::Put, kv, old.clone());
+        let before = self.before(&put.key).filter(|_| kv.create_revision != kv.mod_revision);
+        self.record(EventKind::Put, kv, before);
         Ok(old.filter(|_| put.prev_kv))
     }
 
@@ -364,7 +371,7 @@ impl Work<'_> {
         for kv in &found {
             self.keys.remove(&kv.key);
             let gone = KeyValue { key: kv.key.clone(), mod_revision: self.revision(), ..KeyValue::default() };
-            self.record(EventKind::Delete, gone, Some(kv.clone()));
+            self.record(EventKind::Delete, gone, self.before(&kv.key));
         }
         (found.len() as i64, if delete.prev_kv { found } else { Vec::new() })
     }
