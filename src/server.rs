@@ -90,6 +90,7 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
         clock: Arc::new(TokioClock::new()),
     });
     state.consensus.serve_calls(Arc::new(state.clone()));
+    state.consensus.observe_leases(Arc::new(state.clone()));
     observe::follow(&metrics, &state);
     tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));
     tokio::spawn(state.clone().run_background());

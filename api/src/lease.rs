@@ -23,7 +23,7 @@ use keelson_mvcc::{
     lessor::Renewal,
     types::{Command, LeaseId, ReadError},
 };
-use keelson_raftstore::consensus::ReadIndexError;
+use keelson_raftstore::consensus::{ReadIndexError, Status};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -34,8 +34,8 @@ use crate::{
     options::ApiOptions,
 };
 
+pub use keelson_mvcc::lessor::LeaseChange;
 pub(crate) use peer::{KIND_LEASE_RENEW, KIND_LEASE_TIME_TO_LIVE};
-pub use timing::LeaseChange;
 
 use ids::IdGenerator;
 use peer::RenewReply;
@@ -71,6 +71,8 @@ pub struct LeaseManager {
     ids: IdGenerator,
     ttl_s_min: i64,
     timing: Mutex<Timing>,
+    /// What was applied since the last look at the clock, and when. Apart, so that applying never waits for a look.
+    changes: Mutex<Vec<(Duration, LeaseChange)>>,
     /// Told whenever a revocation by expiry came to an end, well or not.
     settled: Notify,
 }
@@ -94,6 +96,7 @@ impl LeaseManager {
             ids: IdGenerator::new(options.member_id, clock.unix_ms()),
             ttl_s_min: options.lease_ttl_s_min(),
             timing: Mutex::new(Timing::new(options.election_timeout)),
+            changes: Mutex::default(),
             settled: Notify::new(),
             consensus,
             reader,
@@ -111,24 +114,23 @@ impl LeaseManager {
         ttl_s.max(self.ttl_s_min)
     }
 
-    /// A grant or a revocation was applied here. The wiring calls this for every applied one, in order; the manager
-    /// also compares itself with the state now and then, so a missed call delays an expiry but never hastens it.
-    pub fn applied(&self, change: LeaseChange) {
-        // A member that has just become the leader may hear of a grant before its first look at the clock.
-        self.with_timing(|timing, now, _| timing.applied(now, change));
+    /// Grants and revocations were applied here, in this order, and the view shows them. Never waits.
+    pub(crate) fn applied(&self, changes: &[LeaseChange]) {
+        let now = self.clock.now();
+        self.changes.lock().extend(changes.iter().map(|change| (now, *change)));
     }
 
     /// Looks for expired leases for ever, while this member leads.
     pub(crate) async fn run(&self) {
         loop {
-            self.clock.sleep(EXPIRY_INTERVAL).await;
-            let (expired, term) = self.with_timing(|timing, now, reader| {
-                timing.reconcile(now, reader);
-                (timing.expired(now, EXPIRED_PER_ROUND), timing.term())
-            });
+            // Also at once when the role changes: a new leader's clock starts before it hears of any grant.
+            let changed = self.consensus.changed();
+            let (expired, term) =
+                self.with_timing(|timing, now, _| (timing.expired(now, EXPIRED_PER_ROUND), timing.term()));
             stream::iter(expired)
                 .for_each_concurrent(REVOKES_IN_FLIGHT, |id| self.revoke_expired(id, term))
                 .await;
+            within(&*self.clock, EXPIRY_INTERVAL, changed).await;
         }
     }
 
@@ -136,11 +138,10 @@ impl LeaseManager {
         let command = Command::LeaseRevoke { id, term: Some(term) };
         // Long enough for a commit under load; a lost revocation is simply decided anew.
         let answer = self.consensus.propose(&command, 5 * APPLIED_TIMEOUT, None).await;
-        let gone = answer.is_ok() && self.reader.view().lease(id).is_ok_and(|lease| lease.is_none());
-        if !gone {
-            tracing::debug!(id, ?answer, "an expired lease is still there");
+        if !answer.as_ref().is_ok_and(|reply| reply.outcome.is_ok()) {
+            tracing::debug!(id, ?answer, "an expired lease was not revoked");
         }
-        self.timing.lock().revocation_ended(id, gone);
+        self.with_timing(|timing, _, _| timing.revocation_ended(id));
         self.settled.notify_waiters();
     }
 
@@ -275,12 +276,33 @@ impl LeaseManager {
         })
     }
 
-    /// Runs `f` with the timing brought in line with this member's role.
+    /// Runs `f` with the timing brought in line with this member's role and with what was applied.
     fn with_timing<T>(&self, f: impl FnOnce(&mut Timing, Duration, &dyn ReadAccess) -> T) -> T {
         let mut timing = self.timing.lock();
         let now = self.clock.now();
-        timing.follow_role(now, &self.consensus.status(), &*self.reader);
+        let status = self.consensus.status();
+        if timing.is_outdated(&status) {
+            self.follow_role(&mut timing, now, &status);
+        }
+        // What was applied between is in both: a grant that is told twice is timed from the second.
+        let changes = std::mem::take(&mut *self.changes.lock());
+        for (at, change) in changes {
+            timing.applied(at, change);
+        }
         f(&mut timing, now, &*self.reader)
+    }
+
+    fn follow_role(&self, timing: &mut Timing, now: Duration, status: &Status) {
+        timing.demote();
+        if status.is_leader {
+            // First: what is told from now on is taken up, and what was told before is in the view.
+            self.changes.lock().clear();
+            match self.reader.view().leases() {
+                Ok(leases) => timing.promote(now, status.term, &leases),
+                // An unreadable engine is fatal elsewhere; here it only means that nothing expires.
+                Err(error) => tracing::error!(%error, "reading the leases failed"),
+            }
+        }
     }
 
     /// Asks the leader; `Ok(None)` when it could not be reached or none is known yet.

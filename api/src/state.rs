@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use keelson_mvcc::types::{Command, Outcome, Revision};
 use keelson_proto::etcdserverpb::ResponseHeader;
 use keelson_raftstore::{
-    consensus::{CallHandler, Consensus},
+    consensus::{CallHandler, Consensus, LeaseObserver},
     lane::{Lane, LaneEnd},
 };
 use tokio::sync::{Semaphore, watch};
@@ -24,7 +24,7 @@ use crate::{
     call::Call,
     clock::Clock,
     errors,
-    lease::{KIND_LEASE_RENEW, KIND_LEASE_TIME_TO_LIVE, LeaseManager},
+    lease::{KIND_LEASE_RENEW, KIND_LEASE_TIME_TO_LIVE, LeaseChange, LeaseManager},
     options::ApiOptions,
     quota::Quota,
 };
@@ -229,6 +229,13 @@ impl Inner {
     /// The timeout of work that is not a client's request.
     pub(crate) fn internal_call(&self) -> Call {
         Call { timeout: self.options.request_timeout(), by_client: false }
+    }
+}
+
+/// Keeps the lessor's clock in line with the state; to be given to [`Consensus::observe_leases`].
+impl LeaseObserver for AppState {
+    fn applied(&self, changes: &[LeaseChange]) {
+        self.leases.applied(changes);
     }
 }
 

@@ -11,6 +11,23 @@ use std::time::Duration;
 
 use crate::types::{Lease, LeaseId};
 
+/// A change of the set of leases, as applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// A new lease, perhaps under an id that an earlier one had.
+    Granted {
+        /// Its name.
+        id: LeaseId,
+        /// Time to live in seconds.
+        ttl_s: i64,
+    },
+    /// The lease is gone, and its keys with it.
+    Revoked {
+        /// Its name.
+        id: LeaseId,
+    },
+}
+
 /// Expiry of one lease.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -67,6 +84,14 @@ impl Lessor {
     /// True between [`Lessor::promote`] and [`Lessor::demote`].
     pub fn is_leading(&self) -> bool {
         self.leading
+    }
+
+    /// A change was applied at `now`. Does nothing while demoted.
+    pub fn applied(&mut self, now: Duration, change: LeaseChange) {
+        match change {
+            LeaseChange::Granted { id, ttl_s } => self.granted(now, id, ttl_s),
+            LeaseChange::Revoked { id } => self.revoked(id),
+        }
     }
 
     /// A grant was applied. Does nothing while demoted.

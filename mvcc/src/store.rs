@@ -17,6 +17,7 @@ use crate::error::StoreError;
 use crate::export::{Export, Installer};
 use crate::history::log_rows_since;
 use crate::layout::{Fields, local_key, malformed, put_signed};
+use crate::lessor::LeaseChange;
 use crate::state::State;
 use crate::types::{EventKind, LogPosition, Reply, Revision, RevisionEvents};
 use crate::view::{Common, ReadView, Reader};
@@ -49,6 +50,8 @@ pub struct Applied<E: KvEngine> {
     pub replies: Vec<Vec<Reply>>,
     /// Every revision of the group, oldest first.
     pub events: Vec<Arc<RevisionEvents>>,
+    /// Leases granted and revoked, in order.
+    pub leases: Vec<LeaseChange>,
     /// The view after the group, already published.
     pub view: Arc<ReadView<E>>,
 }
@@ -133,7 +136,8 @@ impl<E: KvEngine> Store<E> {
     pub fn apply(&mut self, group: &[ApplyEntry]) -> Result<Applied<E>, StoreError> {
         self.check_usable()?;
         if group.is_empty() {
-            return Ok(Applied { replies: Vec::new(), events: Vec::new(), view: self.view.clone() });
+            let (replies, events, leases) = (Vec::new(), Vec::new(), Vec::new());
+            return Ok(Applied { replies, events, leases, view: self.view.clone() });
         }
         let mut work = Group::new(&self.engine, &self.view);
         // Latched until the group is through: an error, or a panic caught above, leaves no half applied store.
@@ -250,7 +254,7 @@ impl<E: KvEngine> Store<E> {
     }
 
     fn publish(&mut self, result: GroupResult<E>) -> Result<Applied<E>, StoreError> {
-        let GroupResult { state, mut counts, oversize, overlay, batch, replies, events } = result;
+        let GroupResult { state, mut counts, oversize, overlay, batch, replies, events, leases } = result;
         assert!(state.applied > self.view.state.applied, "the applied position only rises");
         assert!(state.revision >= self.view.state.revision, "the revision never decreases");
         assert!(state.mark >= self.view.state.mark && state.mark <= state.revision);
@@ -275,7 +279,7 @@ impl<E: KvEngine> Store<E> {
         }
         self.view = Arc::new(ReadView { common, snapshot, counts, state });
         self.reader.newest.store(self.view.clone());
-        Ok(Applied { replies, events, view: self.view.clone() })
+        Ok(Applied { replies, events, leases, view: self.view.clone() })
     }
 
     fn check_usable(&self) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use keelson_mvcc::lessor::LeaseChange;
 use keelson_mvcc::types::{Command, Reply};
 use tokio::sync::oneshot;
 
@@ -100,6 +101,9 @@ pub trait Consensus: Send + Sync + 'static {
     /// Sets who answers [`Consensus::call`] of others. Until then they are refused.
     fn serve_calls(&self, handler: Arc<dyn CallHandler>);
 
+    /// Sets who is told of applied leases. What was applied before is in the view already.
+    fn observe_leases(&self, observer: Arc<dyn LeaseObserver>);
+
     /// Hands leadership over, flushes, seals the log and stops. Proposals still waiting get `Stopped`.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
@@ -108,6 +112,14 @@ pub trait Consensus: Send + Sync + 'static {
 pub trait CallHandler: Send + Sync + 'static {
     /// `from` is the member that asks, checked against the cluster's identity.
     fn call(&self, from: MemberId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+}
+
+/// Follows the set of leases.
+pub trait LeaseObserver: Send + Sync + 'static {
+    /// Leases were granted or revoked, by whoever: called in the order of the log, once the view shows it and before
+    /// the proposer has its reply. Not called for what a snapshot of another member brings, which no leader receives.
+    /// Must not block: applying waits for it.
+    fn applied(&self, changes: &[LeaseChange]);
 }
 
 /// A proposal under way. Dropping it does not take the command back.

@@ -12,7 +12,7 @@
 //! - Everything ready is applied in one engine write, bounded by [`GroupOptions`].
 //!
 //! ```text
-//! WAL durable | engine write + view | hub.publish | applied index | replies of the whole group
+//! WAL durable | engine write + view | hub.publish | lease observer | applied index | replies of the whole group
 //! ```
 
 use std::io;
@@ -30,10 +30,11 @@ use keelson_watch::Hub;
 use openraft::async_runtime::AsyncRuntime;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::batch::{self, BatchId};
 use crate::codec::MembershipRow;
+use crate::consensus::LeaseObserver;
 use crate::facts::Facts;
 use crate::log_store::Log;
 use crate::proposer::Proposals;
@@ -92,6 +93,9 @@ impl FlushState {
     }
 }
 
+/// Who is told of leases, once somebody wants to know.
+pub(crate) type SharedLeaseObserver = Arc<RwLock<Option<Arc<dyn LeaseObserver>>>>;
+
 /// What the state machine shares with the rest of the member.
 pub(crate) struct Surroundings {
     pub(crate) member: MemberId,
@@ -101,6 +105,7 @@ pub(crate) struct Surroundings {
     pub(crate) facts: Arc<Facts>,
     pub(crate) links: Arc<crate::net::client::Links>,
     pub(crate) hub: Hub,
+    pub(crate) lease_observer: SharedLeaseObserver,
     pub(crate) flush: Arc<FlushState>,
     pub(crate) group: GroupOptions,
     pub(crate) blocking: Blocking,
@@ -228,6 +233,11 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         let applied = self.store.apply(&entries).map_err(io::Error::other)?;
         around.flush.unflushed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         around.hub.publish(&applied.events, applied.view.revision());
+        if !applied.leases.is_empty()
+            && let Some(observer) = &*around.lease_observer.read()
+        {
+            observer.applied(&applied.leases);
+        }
         if applied.view.compacted() != mark_before {
             around.flush.mark.store(applied.view.compacted(), Ordering::Release);
             around.hub.compacted(applied.view.compacted());

@@ -31,7 +31,9 @@ use crate::net::client::Links;
 use crate::net::memory::MemoryNetwork;
 use crate::progress::Progress;
 use crate::proposer::{Proposals, ProposerOptions};
-use crate::state_machine::{Blocking, FlushState, GroupOptions, StateMachine, Surroundings};
+use crate::state_machine::{
+    Blocking, FlushState, GroupOptions, SharedLeaseObserver, StateMachine, Surroundings,
+};
 use crate::types::Types;
 
 type RT = TokioRuntime;
@@ -94,6 +96,7 @@ fn machine() -> Machine {
         facts: Arc::new(Facts::new(clock, row.clone(), 0)),
         links: Arc::new(Links::new(1, 1, MemoryNetwork::<RT>::default().transport(1), || {})),
         hub: Hub::new(HubOptions::default(), source, Arc::new(NoFrames)),
+        lease_observer: SharedLeaseObserver::default(),
         flush: Arc::new(FlushState::default()),
         group: GroupOptions::default(),
         blocking: Blocking::Inline,

@@ -20,7 +20,6 @@ use super::kv::unexpected;
 use crate::{
     call::{Call, OnLearner},
     errors,
-    lease::LeaseChange,
     options::LEASE_TTL_S_MAX,
     quota::LEASE_COST_BYTES,
     state::{AppState, Lifecycle},
@@ -58,7 +57,6 @@ impl Lease for LeaseService {
             }
         };
         let Outcome::LeaseGrant { id, ttl_s } = outcome else { return Err(unexpected(&outcome)) };
-        state.leases.applied(LeaseChange::Granted { id, ttl_s });
         let header = Some(state.header(revision));
         Ok(Response::new(LeaseGrantResponse { header, id, ttl: ttl_s, error: String::new() }))
     }
@@ -71,7 +69,6 @@ impl Lease for LeaseService {
         let call = state.admit(request.metadata(), OnLearner::Refused)?;
         let id = request.into_inner().id;
         let (revision, _) = state.propose(Command::LeaseRevoke { id, term: None }, &call).await?;
-        state.leases.applied(LeaseChange::Revoked { id });
         Ok(Response::new(LeaseRevokeResponse { header: Some(state.header(revision)) }))
     }
 

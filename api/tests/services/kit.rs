@@ -25,8 +25,8 @@ use keelson_mvcc::{
 use keelson_proto::etcdserverpb as pb;
 use keelson_raftstore::{
     consensus::{
-        CallError, CallHandler, Consensus, MemberError, Members, NewMember, Proposal, ProposeError,
-        ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
+        CallError, CallHandler, Consensus, LeaseObserver, MemberError, Members, NewMember, Proposal,
+        ProposeError, ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
     },
     lane::Lane,
 };
@@ -110,6 +110,7 @@ pub(crate) struct Cluster {
     pub(crate) control: Mutex<Control>,
     handlers: Mutex<BTreeMap<u64, Arc<dyn CallHandler>>>,
     hubs: Mutex<Vec<Hub>>,
+    lease_observers: Mutex<Vec<Arc<dyn LeaseObserver>>>,
 }
 
 /// What a test decides.
@@ -150,6 +151,7 @@ impl Cluster {
             }),
             handlers: Mutex::default(),
             hubs: Mutex::default(),
+            lease_observers: Mutex::default(),
         })
     }
 
@@ -170,6 +172,11 @@ impl Cluster {
             hub.publish(&applied.events, applied.view.revision());
             if matches!(reply.outcome, Ok(Outcome::Compact)) {
                 hub.compacted(applied.view.compacted());
+            }
+        }
+        if !applied.leases.is_empty() {
+            for observer in self.lease_observers.lock().iter() {
+                observer.applied(&applied.leases);
             }
         }
         reply
@@ -204,6 +211,7 @@ impl Cluster {
             clock: self.clock.clone(),
         });
         consensus.serve_calls(Arc::new(state.clone()));
+        consensus.observe_leases(Arc::new(state.clone()));
         tokio::spawn(state.clone().run_background());
         let (serving, lane_end) = state.with_lane();
         tokio::spawn(lane_end.run());
@@ -445,6 +453,10 @@ impl Consensus for Fake {
 
     fn serve_calls(&self, handler: Arc<dyn CallHandler>) {
         self.cluster().handlers.lock().insert(self.id, handler);
+    }
+
+    fn observe_leases(&self, observer: Arc<dyn LeaseObserver>) {
+        self.cluster().lease_observers.lock().push(observer);
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Fail, Group};
 use crate::engine::{EngineBatch, EngineError, Family, KvEngine};
 use crate::layout::{lease_key, lease_value};
+use crate::lessor::LeaseChange;
 use crate::types::{ApplyError, Lease, LeaseId, LogPosition, Outcome};
 use crate::view::{attached_keys, read_lease};
 
@@ -24,6 +25,7 @@ impl<E: KvEngine> Group<'_, E> {
             return Err(ApplyError::LeaseExists(id).into());
         }
         self.set_lease(Lease { id, ttl_s, remaining_s: 0 });
+        self.lease_changes.push(LeaseChange::Granted { id, ttl_s });
         Ok(Outcome::LeaseGrant { id, ttl_s })
     }
 
@@ -53,6 +55,7 @@ impl<E: KvEngine> Group<'_, E> {
             Ok(())
         })?;
         self.leases.insert(id, None);
+        self.lease_changes.push(LeaseChange::Revoked { id });
         self.batch.delete(Family::Lease, &lease_key(id));
         self.state.digest.signed(id);
         Ok(Outcome::LeaseRevoke)

@@ -22,6 +22,7 @@ use crate::engine::{EngineBatch, EngineError, Family, KvEngine};
 use crate::error::StoreError;
 use crate::history::Source;
 use crate::layout::{alarm_key, user_key};
+use crate::lessor::LeaseChange;
 use crate::overlay::Overlay;
 use crate::state::State;
 use crate::types::{
@@ -119,6 +120,7 @@ pub(crate) struct Group<'a, E: KvEngine> {
     scratch: Scratch,
     replies: Vec<Vec<Reply>>,
     events: Vec<Arc<RevisionEvents>>,
+    lease_changes: Vec<LeaseChange>,
 }
 
 /// What a group came to.
@@ -130,6 +132,7 @@ pub(crate) struct GroupResult<E: KvEngine> {
     pub(crate) batch: E::Batch,
     pub(crate) replies: Vec<Vec<Reply>>,
     pub(crate) events: Vec<Arc<RevisionEvents>>,
+    pub(crate) leases: Vec<LeaseChange>,
 }
 
 impl<'a, E: KvEngine> Group<'a, E> {
@@ -147,6 +150,7 @@ impl<'a, E: KvEngine> Group<'a, E> {
             scratch: Scratch::default(),
             replies: Vec::new(),
             events: Vec::new(),
+            lease_changes: Vec::new(),
         }
     }
 
@@ -190,6 +194,7 @@ impl<'a, E: KvEngine> Group<'a, E> {
             batch: self.batch,
             replies: self.replies,
             events: self.events,
+            leases: self.lease_changes,
         }
     }
 
