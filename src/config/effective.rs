@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keelson_api::options::PROGRESS_INTERVAL_MIN;
+
 use super::compaction::AutoCompaction;
 use super::feature_gates::FeatureGates;
 use super::given::Given;
@@ -336,6 +338,12 @@ pub(super) struct Derived {
     pub log_rotation: Option<LogRotation>,
 }
 
+/// As in etcd: zero means the default, and below a tenth of a second clients would be woken for nothing.
+fn progress_interval(given: Duration) -> Duration {
+    const DEFAULT: Duration = Duration::from_secs(600);
+    if given.is_zero() { DEFAULT } else { given.max(PROGRESS_INTERVAL_MIN) }
+}
+
 /// Fills the fields. Relations between them are checked afterwards, in `checks`.
 pub(super) fn build(given: &Given, derived: Derived) -> EffectiveConfig {
     let read = Reader(given);
@@ -403,7 +411,7 @@ pub(super) fn build(given: &Given, derived: Derived) -> EffectiveConfig {
             corrupt_check_time: read.duration("corrupt-check-time"),
             compact_hash_check_time: read.duration("compact-hash-check-time"),
             downgrade_check_time: read.duration("downgrade-check-time"),
-            progress_notify_interval: read.duration("watch-progress-notify-interval"),
+            progress_notify_interval: progress_interval(read.duration("watch-progress-notify-interval")),
             warning_apply: read.duration("warning-apply-duration"),
             // As in etcd: zero means the default.
             warning_unary_request: Some(read.duration("warning-unary-request-duration"))

@@ -249,11 +249,12 @@ async fn start_here(
         RocksEngine::open(&db_dir, RocksOptions::default()).map_err(|error| engine_error(Box::new(error)))?;
     let store =
         Store::open(engine, StoreOptions::default()).map_err(|error| engine_error(Box::new(error)))?;
-    let hub = Hub::new(
-        HubOptions { hash_seed: rand::random(), ..HubOptions::default() },
-        Arc::new(StoreEvents(store.reader())),
-        Arc::new(WatchCodec),
-    );
+    let hub_options = HubOptions {
+        progress_interval: config.checks.progress_notify_interval,
+        hash_seed: rand::random(),
+        ..HubOptions::default()
+    };
+    let hub = Hub::new(hub_options, Arc::new(StoreEvents(store.reader())), Arc::new(WatchCodec));
     let parts = NodeParts {
         options: node_options(config, identity),
         device: Arc::new(WalDevice::new(writer, reader)),
