@@ -12,7 +12,8 @@ use crate::history::{Bounds, Source};
 use crate::layout::RowRef;
 use crate::range::{PageCounts, evaluate};
 use crate::types::{
-    Compare, CompareResult, CompareTarget, OpReply, RangeOptions, ReadError, Txn, TxnOp, TxnReply,
+    Compare, CompareResult, CompareTarget, OpReply, RangeOptions, RangeReply, ReadError, Revision, Txn,
+    TxnOp, TxnReply,
 };
 
 /// Which branch each transaction of a tree takes, in the order in which execution meets them.
@@ -118,7 +119,8 @@ pub(crate) fn check_range<S: EngineSnapshot>(
     }
 }
 
-/// Evaluates a transaction without writes.
+/// Evaluates a transaction without writes. Gives with it the oldest revision that was read, on the path taken: the
+/// other branches ask for nothing, so what they name may well be compacted.
 ///
 /// # Errors
 /// A revision that cannot be read, or an operation that writes.
@@ -126,28 +128,38 @@ pub(crate) fn evaluate_readonly<S: EngineSnapshot>(
     source: &Source<'_, S>,
     txn: &Txn,
     pages: Option<&PageCounts>,
-) -> Result<TxnReply, ReadError> {
+) -> Result<(TxnReply, Revision), ReadError> {
     let mut path = choose(source, txn)?;
-    execute_readonly(source, txn, &mut path, pages)
+    let mut reading = Reading { source, pages, oldest: source.revision };
+    let reply = reading.execute(txn, &mut path)?;
+    Ok((reply, reading.oldest))
 }
 
-fn execute_readonly<S: EngineSnapshot>(
-    source: &Source<'_, S>,
-    txn: &Txn,
-    path: &mut Path,
-    pages: Option<&PageCounts>,
-) -> Result<TxnReply, ReadError> {
-    let succeeded = path.next();
-    let ops = branch(txn, succeeded).iter().map(|op| match op {
-        TxnOp::Range(options) => {
-            check_range(source, options)?;
-            let revision = source.resolve(options.revision)?;
-            Ok(OpReply::Range(evaluate(source, options, revision, pages)?))
-        }
-        TxnOp::Txn(nested) => Ok(OpReply::Txn(execute_readonly(source, nested, path, pages)?)),
-        TxnOp::Put(_) | TxnOp::DeleteRange(_) => {
-            Err(ReadError::Engine("a transaction that writes was evaluated as one that only reads".into()))
-        }
-    });
-    Ok(TxnReply { succeeded, ops: ops.collect::<Result<_, _>>()? })
+/// The evaluation of one transaction without writes.
+struct Reading<'a, S> {
+    source: &'a Source<'a, S>,
+    pages: Option<&'a PageCounts>,
+    /// The oldest revision read so far.
+    oldest: Revision,
+}
+
+impl<S: EngineSnapshot> Reading<'_, S> {
+    fn execute(&mut self, txn: &Txn, path: &mut Path) -> Result<TxnReply, ReadError> {
+        let succeeded = path.next();
+        let ops = branch(txn, succeeded).iter().map(|op| match op {
+            TxnOp::Range(options) => self.range(options).map(OpReply::Range),
+            TxnOp::Txn(nested) => self.execute(nested, path).map(OpReply::Txn),
+            TxnOp::Put(_) | TxnOp::DeleteRange(_) => Err(ReadError::Engine(
+                "a transaction that writes was evaluated as one that only reads".into(),
+            )),
+        });
+        Ok(TxnReply { succeeded, ops: ops.collect::<Result<_, _>>()? })
+    }
+
+    fn range(&mut self, options: &RangeOptions) -> Result<RangeReply, ReadError> {
+        check_range(self.source, options)?;
+        let revision = self.source.resolve(options.revision)?;
+        self.oldest = self.oldest.min(revision);
+        Ok(evaluate(self.source, options, revision, self.pages)?)
+    }
 }

@@ -58,6 +58,40 @@ on_every_engine! {
         assert!(view.eval_txn_readonly(&txn(current)).is_ok());
     }
 
+    /// etcd checks the operations it executes and no others: a revision that only the branch not taken names may be
+    /// compacted or in the future, at any depth, in transactions that read as in those that write.
+    fn the_branch_not_taken_asks_for_nothing<M>() {
+        let machine = M::new();
+        let mut node = Driver::open(machine.open());
+        let old = node.must(put("a", "1"));
+        let mark = node.must(put("a", "2"));
+        let current = node.must(put("a", "3"));
+        node.must(Command::Compact { revision: mark });
+        node.drop_dead_rows();
+        let read = |revision| TxnOp::Range(at(revision));
+        let nested = |success: TxnOp, failure: TxnOp| {
+            TxnOp::Txn(Txn { success: vec![success], failure: vec![failure], ..Txn::default() })
+        };
+        for unreadable in [old, -1, current + 1] {
+            let wrong = read(unreadable);
+            for (taken, other) in [
+                (read(current), wrong.clone()),
+                (read(mark), nested(wrong.clone(), wrong.clone())),
+                (nested(read(0), wrong.clone()), wrong.clone()),
+                (nested(nested(read(mark), wrong.clone()), nested(wrong.clone(), wrong.clone())), read(0)),
+            ] {
+                let txn = Txn { success: vec![taken.clone()], failure: vec![other], ..Txn::default() };
+                let reply = node.store.view().eval_txn_readonly(&txn);
+                assert!(reply.is_ok(), "{reply:?} of {txn:?}");
+                let reply = node.one(Command::Txn(txn));
+                assert!(reply.outcome.is_ok(), "{reply:?}");
+                let txn = Txn { success: vec![taken, nested(wrong.clone(), read(0))], ..Txn::default() };
+                assert!(node.store.view().eval_txn_readonly(&txn).is_err());
+                assert!(node.one(Command::Txn(txn)).outcome.is_err());
+            }
+        }
+    }
+
     /// A member that receives a snapshot gets all history the snapshot's mark allows to read, although the sender
     /// compacts and drops while it sends.
     fn an_export_keeps_the_history_it_promises<M>() {

@@ -139,9 +139,8 @@ impl<E: KvEngine> ReadView<E> {
     /// # Errors
     /// As [`ReadView::range`]; also a transaction with an operation that writes on the path taken.
     pub fn eval_txn_readonly(&self, txn: &Txn) -> Result<TxnReply, ReadError> {
-        let reply = evaluate_readonly(&self.source(), txn, Some(&self.common.pages))?;
-        let oldest = oldest_revision(txn).filter(|&oldest| oldest < self.state.revision);
-        oldest.map_or(Ok(()), |oldest| self.check_past(oldest, oldest))?;
+        let (reply, oldest) = evaluate_readonly(&self.source(), txn, Some(&self.common.pages))?;
+        self.check_past(oldest, oldest)?;
         Ok(reply)
     }
 
@@ -181,15 +180,4 @@ impl<E: KvEngine> ReadView<E> {
         }
         Ok(())
     }
-}
-
-/// The oldest revision any operation of the transaction names.
-fn oldest_revision(txn: &Txn) -> Option<Revision> {
-    let ops = txn.success.iter().chain(&txn.failure);
-    ops.filter_map(|op| match op {
-        crate::types::TxnOp::Range(options) if options.revision > 0 => Some(options.revision),
-        crate::types::TxnOp::Txn(nested) => oldest_revision(nested),
-        _ => None,
-    })
-    .min()
 }
