@@ -1,8 +1,8 @@
 //! Runs a store with a given configuration until it is asked to stop.
 //!
 //! Owns: the wiring of disk, log, engine, consensus, watches and services, and the order of start and stop. Called by:
-//! `cli::store`, once. Threads: `raft` (openraft, apply, proposals, reads), `wal-writer` and `wal-prep` (log), one per
-//! runtime of the client port, and this one (signals, peer port, background work of the services).
+//! `cli::store`, once. Threads: `raft` (openraft, apply, proposals, reads, peer port), `wal-writer` and `wal-prep` (log), one per
+//! runtime of the client port, and this one (signals, background work of the services).
 //! Invariants: nothing listens for clients before everything known to be committed is applied again; at the end the
 //! leadership is handed over first, then clients are let go, then log and engine are closed.
 
@@ -94,7 +94,10 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     observe::follow(&metrics, &state);
     tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));
     tokio::spawn(state.clone().run_background());
-    let mut serving = ports.serve_peers(&node.handle, &state)?;
+    let mut serving = {
+        let _on_raft = node.runtime.enter();
+        ports.serve_peers(&node.handle, &state)?
+    };
 
     // Before the member is ready, a read could go back in time; a quorum that is not there yet must not keep a
     // restarted member from answering what needs no quorum, so this waits for the member's own log only.

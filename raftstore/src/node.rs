@@ -223,6 +223,7 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
                 .filter(|(id, _)| **id != self.member())
                 .for_each(|(id, node)| self.links.learn(*id, node));
             if effective.voter_ids().eq([self.member()]) {
+                self.log.begin_as_sole_voter();
                 // Nobody else could lead, so there is nothing to wait for.
                 self.raft
                     .trigger()

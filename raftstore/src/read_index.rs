@@ -7,7 +7,7 @@
 //! - A reader is answered by a round that began after it arrived: the waiting list is taken before the round starts.
 //! - Each round is confirmed by answers to questions asked in that round, see [`crate::confirm`]; where the leader has
 //!   not heard of a quorum for a lease, by heartbeats that openraft sends for it. Nothing is ever answered by a lease alone.
-//! - A sole voter confirms itself, without network and without waiting for any fsync.
+//! - A sole voter needs no round at all: see `Log::is_sole_voter`.
 //! - A member that is not the leader asks the leader, then waits for its own apply.
 //!
 //! ```text

@@ -244,6 +244,11 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         }
         if let Some(row) = memberships {
             self.around.addresses(&row);
+            if row.stored.voter_ids().eq([around.member])
+                && let Some(at) = row.stored.log_id()
+            {
+                around.log.set_sole_voter(*at);
+            }
             around.facts.set_membership(row, around.member);
         }
         around.applied.advance(last.index + 1);
@@ -384,6 +389,7 @@ impl<RT: AsyncRuntime, E: KvEngine> RaftStateMachine<Types<RT>> for StateMachine
         self.around.flush.installed.fetch_add(1, Ordering::Relaxed);
         self.around.hub.reset(view.revision(), view.compacted());
         self.around.addresses(&self.row);
+        self.around.log.unset_sole_voter();
         self.around.facts.set_membership(self.row.clone(), self.around.member);
         self.around.applied.advance(last.index + 1);
         self.around.proposals.installed(last.index + 1);

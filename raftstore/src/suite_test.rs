@@ -229,3 +229,32 @@ fn a_read_for_replication_never_skips_purged_entries() {
         assert_eq!(store.try_get_log_entries(4..10).await.expect("reads").len(), 4, "here it is allowed");
     });
 }
+
+/// What makes a read of a sole voter safe without asking anybody.
+#[test]
+fn a_sole_voter_is_one_until_a_membership_is_appended() {
+    use openraft::storage::{IOFlushed, RaftLogStorage};
+
+    run(async {
+        let id = openraft::LogId::new_term_index;
+        let membership = |index| {
+            let membership = openraft::Membership::new_with_defaults(vec![[1].into()], []);
+            crate::types::Entry {
+                log_id: id(1, index),
+                payload: crate::types::Payload::Membership(membership),
+            }
+        };
+        let log = sim_log();
+        let mut store = LogStore::<RT>::new(log.clone());
+        store.append([membership(0)], IOFlushed::noop()).await.expect("appends");
+        assert!(!log.is_sole_voter(), "not applied");
+        log.set_sole_voter(id(1, 0));
+        assert!(log.is_sole_voter());
+        store.append([membership(1)], IOFlushed::noop()).await.expect("appends");
+        assert!(!log.is_sole_voter(), "before anybody can have received it");
+        log.set_sole_voter(id(1, 0));
+        assert!(!log.is_sole_voter(), "an older one was applied late");
+        log.set_sole_voter(id(1, 1));
+        assert!(log.is_sole_voter());
+    });
+}

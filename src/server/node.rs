@@ -35,6 +35,9 @@ use crate::config::EffectiveConfig;
 pub(super) struct Node {
     pub(super) identity: Identity,
     pub(super) handle: Handle<RocksEngine>,
+    /// The runtime of the thread `raft`. Other members are served on it too: a message then needs no switch of threads,
+    /// two of which it would cost on every hop.
+    pub(super) runtime: tokio::runtime::Handle,
     /// Dropped or used to end the thread `raft`.
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -68,6 +71,7 @@ pub(super) async fn start(
             };
             runtime.block_on(async {
                 let result = start_here(&config, &thread_identity, begin, connector, metrics).await;
+                let result = result.map(|handle| (handle, tokio::runtime::Handle::current()));
                 // Where the start was given up meanwhile, the handle goes and nobody is left to serve.
                 if started.send(result).is_ok() {
                     let _ = stopped.await;
@@ -77,10 +81,10 @@ pub(super) async fn start(
         .map_err(|error| {
             StartError::new("start the raft thread", "check the limit of processes").caused_by(error)
         })?;
-    let handle = handle
+    let (handle, runtime) = handle
         .await
         .map_err(|_| StartError::new("start the member", "the raft thread ended; see the log above"))??;
-    Ok(Node { identity, handle, stop, thread })
+    Ok(Node { identity, handle, runtime, stop, thread })
 }
 
 impl Node {

@@ -88,7 +88,7 @@ impl Ports {
     ) -> Result<Serving, StartError> {
         let listeners = std::mem::take(&mut self.peers);
         let (service, state) = (node.peer_service(), state.clone());
-        let options = ServerOptions { runtimes: 1, ..ServerOptions::default() };
+        let options = ServerOptions { runtimes: 0, ..ServerOptions::default() };
         let server = Server::start(listeners, options, move |_| {
             Dispatch::new(PeerGrpc::new(service.clone()), peers::router(state.clone()))
         })

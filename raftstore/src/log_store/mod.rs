@@ -25,7 +25,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::Stream;
 use keelson_wal::{EntryRecord, Op};
@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::codec;
 use crate::progress::Progress;
-use crate::types::{Entry, LogId, Types, Vote};
+use crate::types::{Entry, LogId, Payload, Types, Vote};
 use device::LogDevice;
 use in_flight::InFlight;
 use sizes::Sizes;
@@ -71,6 +71,8 @@ pub struct Log {
     state: Mutex<State>,
     durable: Progress,
     committed_next: AtomicU64,
+    /// See [`Log::is_sole_voter`].
+    sole_voter: AtomicBool,
     /// First index that was not in the log when it was opened, lowered where the log is cut: see `ready`.
     recovered_next: AtomicU64,
 }
@@ -88,6 +90,9 @@ struct State {
     committed_unnoted: Option<LogId>,
     in_flight: InFlight,
     sizes: Sizes,
+    /// Index of the newest entry that may be a membership, plus one: the last one when the log was opened, until another
+    /// is appended.
+    membership_next: u64,
 }
 
 /// openraft's handle of the log; also its reader.
@@ -139,6 +144,33 @@ impl Log {
     /// The newest vote given, or about to be given.
     pub fn promised(&self) -> Option<Vote> {
         self.state.lock().promised
+    }
+
+    /// This member is the only voter, and was at the last membership in its log: nobody else can have acknowledged
+    /// anything that is not applied here.
+    ///
+    /// Unset before a newer membership can leave this member, so whoever reads it set knows that no other leader exists.
+    pub fn is_sole_voter(&self) -> bool {
+        self.sole_voter.load(Ordering::Acquire)
+    }
+
+    /// The membership at `at` is committed and names this member as the only voter.
+    pub fn set_sole_voter(&self, at: LogId) {
+        // Under the lock, so that it does not overtake a membership that is being appended.
+        let state = self.state.lock();
+        if state.membership_next <= at.index + 1 {
+            self.sole_voter.store(true, Ordering::Release);
+        }
+    }
+
+    /// The last membership of the log, at start, names this member as the only voter; so its log alone commits.
+    pub fn begin_as_sole_voter(&self) {
+        self.sole_voter.store(true, Ordering::Release);
+    }
+
+    /// Another membership is about to count.
+    pub fn unset_sole_voter(&self) {
+        self.sole_voter.store(false, Ordering::Release);
     }
 
     /// What must be applied before local reads may be served after a start, as an index plus one.
@@ -201,6 +233,10 @@ impl Log {
                     "entry {log_id} would leave a hole: the log continues at {}",
                     state.next()
                 );
+                if matches!(entry.payload, Payload::Membership(_)) {
+                    state.membership_next = log_id.index + 1;
+                    self.unset_sole_voter();
+                }
                 let payload = codec::encode_payload(&entry.payload);
                 state.last = Some(log_id);
                 state.sizes.push(log_id.index, payload.len());

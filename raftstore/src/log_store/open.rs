@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use keelson_wal::Recovered;
 use parking_lot::Mutex;
@@ -71,6 +71,7 @@ impl Log {
             clock,
             durable: Progress::starting_at(next),
             committed_next: AtomicU64::new(committed.map_or(0, |committed| committed.index + 1)),
+            sole_voter: AtomicBool::new(false),
             recovered_next: AtomicU64::new(next),
             state: Mutex::new(State {
                 tail,
@@ -82,6 +83,7 @@ impl Log {
                 committed_at_open: committed,
                 committed_unnoted: None,
                 in_flight: InFlight::default(),
+                membership_next: next,
                 sizes,
             }),
         }))
