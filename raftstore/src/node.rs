@@ -286,10 +286,13 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
         }
     }
 
-    /// What the leader sees of the others; `None` on a member that does not lead.
+    /// What the leader sees of the others; `None` on a member that does not lead, or is no member any more.
     pub(crate) fn with_scene<R>(&self, look: impl FnOnce(&Scene<'_>, Option<LogId>) -> R) -> Option<R> {
         let metrics = self.raft.metrics().borrow_watched().clone();
-        if metrics.state != ServerState::Leader {
+        // One that was removed leads until the others know; it has no say in who else belongs to the cluster, and openraft
+        // counts on that.
+        let removed = metrics.membership_config.membership().get_node(&self.member()).is_none();
+        if metrics.state != ServerState::Leader || removed {
             return None;
         }
         let (replication, heartbeat) = (metrics.replication.as_ref()?, metrics.heartbeat.as_ref());

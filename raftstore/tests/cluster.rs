@@ -30,6 +30,21 @@ fn ids(members: &keelson_raftstore::Members) -> Vec<MemberId> {
     members.members.iter().map(|member| member.id).collect()
 }
 
+/// Found by the simulation: a leader that had removed itself took another change before it stepped down, and ended.
+#[test]
+fn a_leader_that_was_removed_changes_the_membership_no_more() {
+    run(async {
+        let cluster = Tokio::started(3).await;
+        let leader = cluster.leader().await;
+        cluster.node(leader).remove_member(leader, TIMEOUT).await.expect("removed");
+        let late = cluster.node(leader).add_member(new_member(9, true), Duration::from_millis(100)).await;
+        assert!(late.is_err(), "it is no member any more: {late:?}");
+        assert!(cluster.fatal.lock().is_empty(), "{:?}", cluster.fatal.lock());
+        let other = 1 + leader % 3;
+        let members = cluster.node(other).add_member(new_member(8, true), TIMEOUT).await.expect("added");
+        assert!(ids(&members).contains(&8) && !ids(&members).contains(&leader));
+    });
+}
 #[test]
 fn a_sole_member_leads_at_once_and_answers() {
     run(async {

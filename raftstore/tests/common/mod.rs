@@ -140,6 +140,9 @@ impl<RT: AsyncRuntime> Cluster<RT> {
         let node = self.nodes.remove(&id).expect("runs");
         node.shutdown().await;
         self.network.leave(id);
+        // What an earlier life had may have been cut by a leader since.
+        let machine = self.machines.get_mut(&id).expect("has a machine");
+        machine.durable_index = node.diagnostics().durable_index;
     }
 
     /// The process of a member dies, or the machine loses power if `power_loss`: nothing of it is heard any more, and
