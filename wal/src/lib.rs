@@ -27,6 +27,9 @@ mod sector;
 
 pub mod disk;
 
+#[cfg(feature = "planted")]
+pub mod planted;
+
 pub use bytes::Bytes;
 pub use chain::CutTail;
 pub use disk::{Disk, DiskFile, RealDisk, SimDisk};

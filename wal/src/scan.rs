@@ -107,6 +107,8 @@ impl<F: DiskFile> Scan<F> {
                     && sector::is_valid(sector, file_salt, offset + ordinal * SECTOR)
             })
             && header.binds(bytes, segment_salt, number);
+        #[cfg(feature = "planted")]
+        let whole = whole || crate::planted::torn_blocks_accepted();
         if !whole {
             return Ok(None);
         }

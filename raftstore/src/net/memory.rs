@@ -1,6 +1,6 @@
 //! A network in memory: for tests and the simulation.
 //!
-//! Owns: who can be reached, which links are cut, how long a message takes. Called by: tests, `tests/sim`.
+//! Owns: who can be reached, which links are cut, how long a message takes and how many are lost. Called by: tests, `tests/sim`.
 //! Messages are encoded and decoded as on a real network. A message to a member that is not there was certainly not
 //! delivered; one over a cut link waits until the link is whole again, as TCP does, or until its sender gives up.
 //! Invariants: messages of one stream stay in order; under the simulation's runtime one seed gives one run, because
@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +54,8 @@ struct Shared {
     /// From, to: one direction each.
     cut: Mutex<BTreeSet<(MemberId, MemberId)>>,
     delay_us_max: AtomicU64,
+    /// Of a million messages so many break their connection.
+    loss_ppm: AtomicU32,
 }
 
 impl<RT: AsyncRuntime> MemoryNetwork<RT> {
@@ -100,6 +102,12 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         self.shared.delay_us_max.store(delay.as_micros() as u64, Ordering::Relaxed);
     }
 
+    /// Of a million messages so many are lost and break their connection; whether the message had arrived, its sender
+    /// does not know.
+    pub fn set_loss(&self, ppm: u32) {
+        self.shared.loss_ppm.store(ppm, Ordering::Relaxed);
+    }
+
     /// One message's way. Lost if either side has died: nobody answers for the dead, and nobody waits in their name.
     async fn pass(&self, from: Party, to: Party) -> Result<(), TransportError> {
         self.alive(from, to)?;
@@ -110,6 +118,10 @@ impl<RT: AsyncRuntime> MemoryNetwork<RT> {
         if max_us > 0 {
             let delay_us = RT::thread_rng().next_u64() % max_us;
             RT::sleep(Duration::from_micros(delay_us)).await;
+        }
+        let loss_ppm = u64::from(self.shared.loss_ppm.load(Ordering::Relaxed));
+        if loss_ppm > 0 && RT::thread_rng().next_u64() % 1_000_000 < loss_ppm {
+            return Err(TransportError::Lost("the connection broke".into()));
         }
         self.alive(from, to)
     }
