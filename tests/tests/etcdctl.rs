@@ -35,7 +35,7 @@ async fn compare(
         {
             return;
         }
-        let mut shell = Shell::new(program.clone(), endpoints(client, &cluster));
+        let mut shell = Shell::new(program.clone(), cluster.endpoints());
         script(&mut shell, &cluster).await;
         transcripts.push(shell.transcript());
     }
@@ -49,15 +49,6 @@ async fn compare(
             println!("{etcd}");
         }
         println!("{} commands with equal answers", etcd.matches("$ etcdctl").count());
-    }
-}
-
-/// Release 3.4 puts an endpoint's scheme into the `:authority` header of `endpoint status`; servers on Rust's `h2` refuse that
-/// as malformed, Go's do not. So the old client gets endpoints without a scheme, which it takes for HTTP.
-fn endpoints(client: Program, cluster: &Cluster) -> String {
-    match client {
-        Program::EtcdctlDebian => cluster.endpoints().replace("http://", ""),
-        _ => cluster.endpoints(),
     }
 }
 

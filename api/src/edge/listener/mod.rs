@@ -16,6 +16,7 @@
 
 pub mod address;
 pub(crate) mod advice;
+mod authority;
 pub mod bind;
 mod connection;
 mod guard;

@@ -1,8 +1,9 @@
 //! One type for every kind of connection, so that the HTTP code is compiled once.
 //!
 //! Owns: [`Transport`] (TCP or Unix), [`Stream`] (plain or TLS) and [`EdgeIo`] (replays the bytes read while the
-//! protocol was detected, counts and guards HTTP/2 frames). Invariants: bytes pass unchanged and in order; a tripped
-//! guard ends the connection with GOAWAY where the outgoing stream stands between two frames.
+//! protocol was detected, counts and guards HTTP/2 frames). Invariants: bytes pass in order and unchanged, but for an
+//! `:authority` that is a URL ([`super::authority`]); a tripped guard ends the connection with GOAWAY where the outgoing
+//! stream stands between two frames.
 //! Called by: [`super::connection`].
 
 use std::io::{self, IoSlice};
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::authority::Repair;
 use super::guard::{Abuse, Guard};
 use super::sniff;
 use super::stats::EdgeStats;
@@ -45,6 +47,7 @@ pub(crate) enum Stream {
 pub(crate) struct EdgeIo {
     stream: Replayed<Stream>,
     guard: Option<Guard>,
+    repair: Option<Repair>,
     stats: Arc<EdgeStats>,
     worker: usize,
     abuse: Arc<parking_lot::Mutex<Option<Abuse>>>,
@@ -167,7 +170,8 @@ impl EdgeIo {
         stats: Arc<EdgeStats>,
         worker: usize,
     ) -> Self {
-        EdgeIo { stream, guard, stats, worker, abuse: Arc::default() }
+        let repair = guard.is_some().then(Repair::new);
+        EdgeIo { stream, guard, repair, stats, worker, abuse: Arc::default() }
     }
 
     /// Where the reason is left when the guard ends the connection.
@@ -216,6 +220,9 @@ impl AsyncRead for EdgeIo {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if let Some(repair) = &mut self.repair {
+            repair.received(&mut buf.filled_mut()[before..]);
+        }
         let Some(guard) = &mut self.guard else { return Poll::Ready(Ok(())) };
         match guard.received(&buf.filled()[before..]) {
             Ok(0) => {}
