@@ -1,9 +1,11 @@
 //! The life of the process: signals in, readiness out, and the exit code at the end.
 //!
-//! Owns: the handlers of SIGINT and SIGTERM, the notes to systemd. Invariants: the first signal asks for a graceful
-//! stop, the second ends the process at once; after a graceful stop the signal is raised again, so that the parent
-//! sees 130 or 143 (as process 1, where that has no effect, 0). Called by: `cli::store` (install, finish) and
-//! `server` (stop_requested, ready, stopping). Source: etcd pkg/osutil/interrupt_unix.go.
+//! Owns: the handlers of SIGINT, SIGTERM and SIGHUP, the notes to systemd. Invariants: the first signal to stop asks
+//! for a graceful stop, the second ends the process at once; after a graceful stop the signal is raised again, so that
+//! the parent sees 130 or 143 (as process 1, where that has no effect, 0); SIGHUP never stops anything.
+//! Called by: `cli::store` (install, finish) and `server` (stop_requested, reload_requests, ready, stopping).
+//! Source: etcd pkg/osutil/interrupt_unix.go. A hangup ends etcd; here it asks for the files to be read again, as it
+//! does of most daemons.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,7 +13,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use tokio::sync::watch;
@@ -19,18 +21,29 @@ use tokio::sync::watch;
 /// The first signal received; 0 before.
 static RECEIVED: OnceLock<watch::Sender<i32>> = OnceLock::new();
 
+/// Counts the hangups.
+static HANGUPS: OnceLock<watch::Sender<u64>> = OnceLock::new();
+
 fn received() -> &'static watch::Sender<i32> {
     RECEIVED.get_or_init(|| watch::Sender::new(0))
 }
 
-/// Takes over SIGINT and SIGTERM. To be called once, before any thread of the server starts.
+fn hangups() -> &'static watch::Sender<u64> {
+    HANGUPS.get_or_init(|| watch::Sender::new(0))
+}
+
+/// Takes over SIGINT, SIGTERM and SIGHUP. To be called once, before any thread of the server starts.
 ///
 /// # Errors
 /// If the system refuses a handler or a thread.
 pub fn install() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let watcher = move || {
         for signal in &mut signals {
+            if signal == SIGHUP {
+                hangups().send_modify(|count| *count += 1);
+                continue;
+            }
             if *received().borrow() != 0 {
                 // Somebody insists. The data is safe: a start after this is a start after a crash.
                 tracing::warn!(signal = name(signal), "received a second signal; ending at once");
@@ -51,6 +64,11 @@ pub async fn stop_requested() {
     let mut stop = received().subscribe();
     // The sender is static and never dropped.
     let _ = stop.wait_for(|signal| *signal != 0).await;
+}
+
+/// Follows the requests to read files again; each hangup changes the number.
+pub fn reload_requests() -> watch::Receiver<u64> {
+    hangups().subscribe()
 }
 
 /// Whether a stop was asked for.

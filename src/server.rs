@@ -79,8 +79,10 @@ pub fn run(config: EffectiveConfig) -> Result<(), StartError> {
 async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     let registry = Arc::new(Registry::default());
     let metrics = EtcdMetrics::new(&registry);
-    let ports = ports::Ports::bind(&config)?;
-    let node = node::start(&config, ports.connector(), metrics.clone()).await?;
+    let tls = tls::Material::load(&config)?;
+    let ports = ports::Ports::bind(&config, tls.clone())?;
+    let node = node::start(&config, tls.connector(), metrics.clone()).await?;
+    tokio::spawn(tls.reload_at_hangup());
 
     let state = AppState::new(Parts {
         options: api_options(&config, node.identity.cluster, node.identity.member),

@@ -1,6 +1,6 @@
 //! Everything the member listens on.
 //!
-//! Owns: sockets and TLS of the client, peer and metrics ports. Called by: `server`.
+//! Owns: sockets of the client, peer and metrics ports. Called by: `server`.
 //! Invariants: sockets are bound first, so that a port in use is reported before any data is touched; clients are
 //! served only when the member is ready.
 
@@ -15,7 +15,8 @@ use keelson_api::edge::http::{self, AccessControl, HttpOptions};
 use keelson_api::edge::listener::{BindOptions, Keepalive, ListenUrl, Listener, Server, ServerOptions};
 use keelson_api::edge::metrics::edge::{Observed, register};
 use keelson_api::edge::metrics::{EtcdMetrics, GrpcMetrics, Registry, process};
-use keelson_api::edge::tls::{ClientTls, PeerConnector, ServerTls, TlsSettings};
+use keelson_api::edge::tls::san::SystemResolver;
+use keelson_api::edge::tls::{PeerConnector, ServerTls};
 use keelson_mvcc::RocksEngine;
 use keelson_raftstore::Handle;
 use keelson_raftstore::net::Transport;
@@ -31,9 +32,7 @@ pub(super) struct Ports {
     http: Vec<Listener>,
     peers: Vec<Listener>,
     metrics: Vec<Listener>,
-    client_tls: Option<Arc<ServerTls>>,
-    peer_tls: Option<Arc<ServerTls>>,
-    connector: PeerConnector,
+    tls: tls::Material,
 }
 
 /// Ports that serve.
@@ -45,16 +44,7 @@ pub(super) struct Serving {
 
 impl Ports {
     /// Binds every address of the configuration.
-    pub(super) fn bind(config: &EffectiveConfig) -> Result<Self, StartError> {
-        let client_settings = tls::client(config);
-        let peer_settings = tls::peer(config);
-        let client_tls = load(&client_settings)?;
-        let peer_tls = load(&peer_settings)?;
-        let outgoing = if peer_settings.is_empty() && peer_settings.trusted_ca_file.is_none() {
-            None
-        } else {
-            Some(ClientTls::load(peer_settings).map_err(tls_error)?)
-        };
+    pub(super) fn bind(config: &EffectiveConfig, tls: tls::Material) -> Result<Self, StartError> {
         let options = BindOptions { reuse_port: config.listen.reuse_port, ..BindOptions::default() };
         let bind = |urls: &[Url], tls: &Option<Arc<ServerTls>>| {
             let urls: Vec<ListenUrl> = urls
@@ -64,20 +54,19 @@ impl Ports {
                 .map_err(listen_error)?;
             Listener::bind_all(&urls, tls.as_ref(), &options).map_err(listen_error)
         };
+        let mut peers = bind(&config.listen.peer_urls, &tls.peer)?;
+        if !config.peer_tls.skip_san_verification {
+            // Without TLS there are no certificates to compare with, and nothing is checked.
+            let resolver = Arc::new(SystemResolver);
+            peers = peers.into_iter().map(|one| one.check_peer_addresses(resolver.clone())).collect();
+        }
         Ok(Ports {
-            clients: bind(&config.listen.client_urls, &client_tls)?,
-            http: bind(&config.listen.client_http_urls, &client_tls)?,
-            peers: bind(&config.listen.peer_urls, &peer_tls)?,
-            metrics: bind(&config.listen.metrics_urls, &client_tls)?,
-            client_tls,
-            peer_tls,
-            connector: PeerConnector::new(outgoing),
+            clients: bind(&config.listen.client_urls, &tls.client)?,
+            http: bind(&config.listen.client_http_urls, &tls.client)?,
+            peers,
+            metrics: bind(&config.listen.metrics_urls, &tls.client)?,
+            tls,
         })
-    }
-
-    /// The way to other members.
-    pub(super) fn connector(&self) -> PeerConnector {
-        self.connector.clone()
     }
 
     /// Serves other members, on the runtime of the caller.
@@ -129,7 +118,7 @@ impl Serving {
         let mut observed = vec![Observed {
             port: "client",
             stats: clients.stats().clone(),
-            tls: self.ports.client_tls.clone(),
+            tls: self.ports.tls.client.clone(),
         }];
         self.others.push(clients);
 
@@ -150,7 +139,7 @@ impl Serving {
             observed.push(Observed {
                 port: "peer",
                 stats: peers.stats().clone(),
-                tls: self.ports.peer_tls.clone(),
+                tls: self.ports.tls.peer.clone(),
             });
         }
         observed.sort_by_key(|server| server.port);
@@ -171,7 +160,7 @@ impl Serving {
         }
         let server =
             Server::start(listeners, ServerOptions::default(), move |_| router()).map_err(listen_error)?;
-        observed.push(Observed { port, stats: server.stats().clone(), tls: self.ports.client_tls.clone() });
+        observed.push(Observed { port, stats: server.stats().clone(), tls: self.ports.tls.client.clone() });
         self.others.push(server);
         Ok(())
     }
@@ -227,17 +216,6 @@ fn server_options(config: &EffectiveConfig) -> ServerOptions {
         },
         ..ServerOptions::default()
     }
-}
-
-fn load(settings: &TlsSettings) -> Result<Option<Arc<ServerTls>>, StartError> {
-    if settings.is_empty() {
-        return Ok(None);
-    }
-    ServerTls::load(settings.clone()).map(Some).map_err(tls_error)
-}
-
-fn tls_error(error: keelson_api::edge::tls::TlsError) -> StartError {
-    StartError::new("load the TLS settings", "see the cause").caused_by(error)
 }
 
 fn listen_error(error: keelson_api::edge::listener::ListenError) -> StartError {

@@ -1,22 +1,81 @@
-//! From the configuration's words to those of the edge.
+//! The certificates, keys and CAs of all ports, and the way to them from the configuration's words.
 //!
-//! Called by: `server`. Owns no state.
+//! Owns: [`Material`]. Called by: `server` and `ports`. Invariants: a start with files that cannot be used fails; a
+//! reload with such files changes nothing and is logged.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use keelson_api::edge::tls::{AutoTls, TlsRole, TlsSettings, TlsVersion};
+use keelson_api::edge::tls::{
+    AutoTls, ClientTls, PeerConnector, ServerTls, TlsError, TlsRole, TlsSettings, TlsVersion,
+};
 
+use super::StartError;
 use crate::config::EffectiveConfig;
 use crate::config::effective::{self, Tls};
 use crate::config::url::Url;
+use crate::lifecycle;
+
+/// What is loaded; `None` where a side is plain. Clones share it.
+#[derive(Clone)]
+pub(super) struct Material {
+    pub(super) client: Option<Arc<ServerTls>>,
+    pub(super) peer: Option<Arc<ServerTls>>,
+    /// Of connections to other members.
+    outgoing: Option<Arc<ClientTls>>,
+}
+
+impl Material {
+    /// Reads all files that the configuration names.
+    pub(super) fn load(config: &EffectiveConfig) -> Result<Self, StartError> {
+        let (client, peer) = (client(config), peer(config));
+        Ok(Material {
+            client: serving(&client)?,
+            peer: serving(&peer)?,
+            outgoing: if peer.is_empty() && peer.trusted_ca_file.is_none() {
+                None
+            } else {
+                Some(ClientTls::load(peer).map_err(failed)?)
+            },
+        })
+    }
+
+    /// The way to other members.
+    pub(super) fn connector(&self) -> PeerConnector {
+        PeerConnector::new(self.outgoing.clone())
+    }
+
+    /// Reads the files again at each hangup. A changed file is noticed at the next handshake without one, too; the
+    /// signal is for those who want to see at once whether the new files can be used.
+    pub(super) async fn reload_at_hangup(self) {
+        let mut requests = lifecycle::reload_requests();
+        while requests.changed().await.is_ok() {
+            tracing::info!("received hangup; reading the TLS files again");
+            // What is wrong with a file is logged there, and the material of before stays in use.
+            [&self.client, &self.peer].into_iter().flatten().for_each(|tls| drop(tls.reload()));
+            self.outgoing.iter().for_each(|tls| drop(tls.reload()));
+        }
+    }
+}
+
+fn serving(settings: &TlsSettings) -> Result<Option<Arc<ServerTls>>, StartError> {
+    if settings.is_empty() {
+        return Ok(None);
+    }
+    ServerTls::load(settings.clone()).map(Some).map_err(failed)
+}
+
+fn failed(error: TlsError) -> StartError {
+    StartError::new("load the TLS settings", "see the cause").caused_by(error)
+}
 
 /// Settings of the client port.
-pub(super) fn client(config: &EffectiveConfig) -> TlsSettings {
+fn client(config: &EffectiveConfig) -> TlsSettings {
     settings(config, &config.client_tls, TlsRole::Client, "client", &config.listen.client_urls)
 }
 
 /// Settings of the peer port and of connections to peers.
-pub(super) fn peer(config: &EffectiveConfig) -> TlsSettings {
+fn peer(config: &EffectiveConfig) -> TlsSettings {
     TlsSettings {
         // A certificate that a peer made itself proves nothing but is better than plain text, as in etcd.
         insecure_skip_verify: config.peer_tls.auto && config.peer_tls.trusted_ca_file.is_none(),

@@ -6,6 +6,7 @@
 //! Invariant: nothing here knows Keelson's inside; a server is a command line, ports and a data directory, and every suite
 //! runs against etcd as well (`KEELSON_TEST_SUBJECT=etcd`), which is how the suites themselves are tested.
 
+pub mod certificates;
 pub mod client;
 pub mod clock;
 pub mod cluster;

@@ -30,6 +30,8 @@ pub enum Program {
     RustClient,
     /// The interpreter of the environment with the Python clients.
     Python,
+    /// A TLS client that can be told which versions and suites to offer.
+    Openssl,
 }
 
 impl Program {
@@ -37,6 +39,7 @@ impl Program {
         match self {
             Self::Keelson => "build it: cargo build --bin keelson, or set KEELSON_BIN",
             Self::EtcdctlDebian => "install it: apt-get install etcd-client",
+            Self::Openssl => "install it: apt-get install openssl",
             Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::GoClient | Self::RustClient | Self::Python => {
                 "build it: tests/peers/build.sh"
             }
@@ -51,6 +54,7 @@ impl Program {
             Self::Etcdctl => pinned("etcdctl"),
             Self::Etcdutl => pinned("etcdutl"),
             Self::EtcdctlDebian => PathBuf::from("/usr/bin/etcdctl"),
+            Self::Openssl => PathBuf::from("/usr/bin/openssl"),
             Self::GoClient => cache_folder().join("peers/go-client/keelson-go-client"),
             Self::RustClient => cache_folder().join("peers/rust-client/keelson-rust-client"),
             Self::Python => python()?,

@@ -20,6 +20,7 @@ pub struct Member {
     program: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    scheme: &'static str,
     client_port: u16,
     peer_port: u16,
     arguments: Vec<String>,
@@ -27,12 +28,13 @@ pub struct Member {
 }
 
 impl Member {
-    pub(super) fn new(index: usize, program: PathBuf, folder: &Path) -> Self {
+    pub(super) fn new(index: usize, program: PathBuf, folder: &Path, scheme: &'static str) -> Self {
         let name = format!("m{}", index + 1);
         Self {
             program,
             data: folder.join(format!("{name}.etcd")),
             log: folder.join(format!("{name}.log")),
+            scheme,
             client_port: free_port(),
             peer_port: free_port(),
             arguments: Vec::new(),
@@ -74,7 +76,7 @@ impl Member {
 
     /// The URL clients use.
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.client_port)
     }
 
     /// The address clients use, without a scheme.
@@ -84,7 +86,26 @@ impl Member {
 
     /// The URL of the other members.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.peer_port)
+    }
+
+    /// The address of the other members, without a scheme.
+    pub fn peer_address(&self) -> String {
+        format!("127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Takes another port for other members from the next start on, and returns its URL.
+    pub fn move_peer_port(&mut self) -> String {
+        let before = self.peer_url();
+        self.peer_port = free_port();
+        let after = self.peer_url();
+        self.arguments.iter_mut().for_each(|argument| *argument = argument.replace(&before, &after));
+        after
+    }
+
+    /// Adds a flag from the next start on; a later flag of the same name wins.
+    pub fn add_flag(&mut self, flag: impl Into<String>) {
+        self.arguments.push(flag.into());
     }
 
     /// Its data directory.
@@ -177,6 +198,34 @@ impl Member {
         // not been reaped (it is still in `self.child`), so it cannot name another process.
         let result = unsafe { libc::kill(child.id() as libc::pid_t, signal) };
         assert_eq!(result, 0, "signal {signal} to {}", self.name);
+    }
+
+    /// Asks the process to read its files again (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    /// Waits until the process ends by itself and reaps it.
+    ///
+    /// # Errors
+    /// If it has not ended within `wait`; it then runs on.
+    pub fn wait_end(&mut self, wait: Duration) -> io::Result<ExitStatus> {
+        let deadline = Deadline::after(wait);
+        loop {
+            if let Some(status) = self.exited() {
+                self.child = None;
+                return Ok(status);
+            }
+            if deadline.passed() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "still running"));
+            }
+            pause_thread(Duration::from_millis(2));
+        }
+    }
+
+    /// Everything logged so far.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// The end of the log, with a heading.

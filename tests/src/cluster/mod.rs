@@ -70,12 +70,20 @@ pub struct Options {
     pub election_ms: u64,
     /// Flags in addition to names, URLs and timers.
     pub flags: Vec<String>,
+    /// Scheme of all URLs.
+    pub scheme: &'static str,
 }
 
 impl Options {
     /// `size` members with etcd's default timers.
     pub fn new(kind: Kind, size: usize) -> Self {
-        Self { kind, size, heartbeat_ms: 100, election_ms: 1000, flags: Vec::new() }
+        Self { kind, size, heartbeat_ms: 100, election_ms: 1000, flags: Vec::new(), scheme: "http" }
+    }
+
+    /// All URLs with `https`; certificates are given by flags.
+    pub fn secure(mut self) -> Self {
+        self.scheme = "https";
+        self
     }
 
     /// Short timers, so that starts and elections take a fraction of a second.
@@ -141,19 +149,49 @@ impl Cluster {
     /// # Errors
     /// If a process does not start.
     pub fn launch(options: Options) -> Result<Self, ClusterError> {
+        let mut cluster = Self::prepare(options)?;
+        for member in &mut cluster.members {
+            member.start()?;
+        }
+        Ok(cluster)
+    }
+
+    /// Chooses ports and folders, and starts nothing.
+    ///
+    /// # Errors
+    /// If the binary or a folder is not there.
+    pub fn prepare(options: Options) -> Result<Self, ClusterError> {
         let program = options.kind.program().find().ok_or(ClusterError::Missing(options.kind))?;
         let folder = match std::env::var_os("KEELSON_TEST_DIR") {
             Some(parent) => TempDir::with_prefix_in("keelson-test-", parent)?,
             None => TempDir::with_prefix("keelson-test-")?,
         };
-        let mut members: Vec<Member> =
-            (0..options.size).map(|index| Member::new(index, program.clone(), folder.path())).collect();
+        let mut members: Vec<Member> = (0..options.size)
+            .map(|index| Member::new(index, program.clone(), folder.path(), options.scheme))
+            .collect();
         let initial = members.iter().map(Member::initial).collect::<Vec<_>>().join(",");
         for member in &mut members {
             member.configure(&options, &initial);
-            member.start()?;
         }
         Ok(Self { members, folder, options })
+    }
+
+    /// Prepares one more member, which joins the running cluster when it is started; returns its position. The cluster
+    /// has to be told of its peer URL first.
+    ///
+    /// # Errors
+    /// If the binary is not there.
+    pub fn prepare_joining(&mut self) -> Result<usize, ClusterError> {
+        let kind = self.options.kind;
+        let program = kind.program().find().ok_or(ClusterError::Missing(kind))?;
+        let index = self.members.len();
+        let mut member = Member::new(index, program, self.folder.path(), self.options.scheme);
+        let known = self.members.iter().filter(|member| member.is_running()).chain([&member]);
+        let initial = known.map(Member::initial).collect::<Vec<_>>().join(",");
+        member.configure(&self.options, &initial);
+        member.add_flag("--initial-cluster-state=existing");
+        self.members.push(member);
+        Ok(index)
     }
 
     /// Number of members.
