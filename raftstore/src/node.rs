@@ -115,6 +115,7 @@ pub struct Core<RT: AsyncRuntime, E: KvEngine> {
     pub(crate) reads: Reads,
     pub(crate) applied: Progress,
     pub(crate) flush: Arc<FlushState>,
+    machine_gone: Progress,
     pub(crate) hub: Hub,
     pub(crate) call_handler: RwLock<Option<Arc<dyn CallHandler>>>,
     pub(crate) lease_observer: SharedLeaseObserver,
@@ -151,6 +152,7 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
     let proposals = Proposals::new(member, incarnation, options.proposer.clone(), clock.clone());
     let flush = Arc::new(FlushState::default());
     let lease_observer = SharedLeaseObserver::default();
+    let machine_gone = Progress::default();
     let around = Arc::new(Surroundings {
         member,
         log: log.clone(),
@@ -164,6 +166,7 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
         group: options.group.clone(),
         blocking: options.blocking,
         running: AtomicBool::new(false),
+        machine_gone: machine_gone.clone(),
     });
     around.addresses(&row);
     let machine = StateMachine::new(parts.store, row, around.clone());
@@ -185,6 +188,7 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
         reads: Reads::default(),
         applied,
         flush,
+        machine_gone,
         hub: parts.hub,
         call_handler: RwLock::new(None),
         lease_observer,
@@ -494,8 +498,15 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(member = self.member(), "stop raft: {error}");
         }
-        if let Err(error) = self.log.close().await {
-            tracing::error!(member = self.member(), "close the log: {error}");
+        match self.log.close().await {
+            // A group may still wait for the log, and be applied now that its entries are durable; whoever opens the
+            // store next must not find two at work on it.
+            Ok(()) if RT::timeout(STOP_FLUSH, self.machine_gone.wait(1)).await.is_err() => {
+                tracing::error!(member = self.member(), "the state machine does not end");
+            }
+            Ok(()) => {}
+            // What waits for a log that has failed waits for ever.
+            Err(error) => tracing::error!(member = self.member(), "close the log: {error}"),
         }
         self.hub.close();
         self.facts.notify();

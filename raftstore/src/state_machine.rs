@@ -111,6 +111,8 @@ pub(crate) struct Surroundings {
     pub(crate) blocking: Blocking,
     /// Set once Raft runs: until then a snapshot is a position only.
     pub(crate) running: AtomicBool,
+    /// Advances when the state machine is gone: nothing touches the store after that.
+    pub(crate) machine_gone: crate::progress::Progress,
 }
 
 /// See the module.
@@ -131,6 +133,12 @@ pub struct Flusher<RT, E: KvEngine> {
     meta: SnapshotMeta,
     around: Arc<Surroundings>,
     runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT, E: KvEngine> Drop for StateMachine<RT, E> {
+    fn drop(&mut self) {
+        self.around.machine_gone.advance(1);
+    }
 }
 
 impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {

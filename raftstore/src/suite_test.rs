@@ -101,6 +101,7 @@ fn machine() -> Machine {
         group: GroupOptions::default(),
         blocking: Blocking::Inline,
         running: AtomicBool::new(false),
+        machine_gone: Progress::default(),
     });
     StateMachine::new(store, row, around)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
+use keelson_mvcc::{Store, StoreOptions};
 use keelson_raftstore::{Begin, ProposeError};
 use keelson_wal::disk::Crash;
 use openraft::async_runtime::AsyncRuntime;
@@ -70,6 +71,27 @@ fn many_seeds_keep_the_promises() {
     for seed in 100..116 {
         run(seed);
     }
+}
+
+/// Found by the run of faults (seed 1563): a member stopped while a group waited for its slow disk, and applied it to the
+/// engine after its successor had started on that.
+#[test]
+fn a_member_that_has_stopped_leaves_the_store_alone() {
+    let mut runtime = SimRuntime::with_seed(5);
+    runtime.block_on(async {
+        let mut cluster = Cluster::<SimRuntime>::started(3).await;
+        let leader = cluster.leader().await;
+        let slow = 1 + leader % 3;
+        cluster.put(slow, "before", "v").await.expect("applied");
+        cluster.machines[&slow].sync_us.store(100_000, Ordering::Relaxed);
+        cluster.put(leader, "during", "v").await.expect("applied");
+        cluster.stop(slow).await;
+        let engine = cluster.machines[&slow].engine.clone();
+        let applied = || Store::open(engine.clone(), StoreOptions::default()).expect("opens").applied();
+        let at_stop = applied();
+        SimRuntime::sleep(Duration::from_secs(1)).await;
+        assert_eq!(applied(), at_stop);
+    });
 }
 
 /// A run of random faults: members crash and start again, links are cut, leadership moves, while clients put keys that
