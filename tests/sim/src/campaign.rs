@@ -2,6 +2,7 @@
 //!
 //! Owns: the choice of seeds and the text of a failure. Called by: the tests. Variables:
 //! - `KEELSON_SIM_SEEDS`: `17` or `0..20000`, instead of the seeds of a test run;
+//! - `KEELSON_SIM_BUG`: the name of a planted bug, which all members then have;
 //! - `KEELSON_SIM_TRACE`: set to anything: prints what happened in each run.
 
 use std::ops::Range;
@@ -26,6 +27,16 @@ pub fn seeds(default: Range<u64>) -> Range<u64> {
         Some((first, end)) => number(first)..number(end),
         None => number(&asked)..number(&asked) + 1,
     }
+}
+
+/// The planted bug asked for.
+///
+/// # Panics
+/// If there is none of that name.
+pub fn bug() -> Option<Bug> {
+    let asked = std::env::var("KEELSON_SIM_BUG").ok()?;
+    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == asked);
+    Some(bug.unwrap_or_else(|| panic!("KEELSON_SIM_BUG is one of {:?}", Bug::ALL)))
 }
 
 /// Runs all seeds on all processors and hands each report to `done`, in any order. Stops early once `done` is true.

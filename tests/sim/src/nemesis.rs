@@ -64,8 +64,12 @@ impl Nemesis {
             let kind = kinds[draw(kinds.len() as u64) as usize];
             self.disturb(kind).await;
             self.restart_some().await;
-            let pause = draw(self.world.plan.step_max.as_micros() as u64);
-            SimRuntime::sleep(Duration::from_micros(pause)).await;
+            let mut pause_us = draw(self.world.plan.step_max.as_micros() as u64);
+            if kind == Kind::Partition && percent(50) {
+                // Long enough for the others to elect another leader and serve clients beside the one that is cut off.
+                pause_us += 200_000 + draw(300_000);
+            }
+            SimRuntime::sleep(Duration::from_micros(pause_us)).await;
             self.world.check_invariants();
             if !self.world.failures().is_empty() {
                 return;
@@ -113,7 +117,10 @@ impl Nemesis {
 
     async fn disturb(&mut self, kind: Kind) {
         let members = self.world.members();
-        let Some(running) = members.get(draw(members.len().max(1) as u64) as usize) else { return };
+        let any = members.get(draw(members.len().max(1) as u64) as usize);
+        // Most promises are about what happens to a leader.
+        let leader = members.iter().find(|member| member.node.status().is_leader).filter(|_| percent(35));
+        let Some(running) = leader.or(any) else { return };
         let id = running.id;
         match kind {
             Kind::Crash => self.crash(id),
@@ -178,16 +185,16 @@ impl Nemesis {
         let others: Vec<_> =
             self.world.machines.lock().keys().copied().filter(|other| *other != id).collect();
         let network = &self.world.network;
-        match draw(4) {
-            0 => {
+        match draw(5) {
+            0 | 1 => {
                 self.world.trace(format_args!("member {id} is cut off"));
                 network.isolate(id, others);
             }
-            1 => {
+            2 => {
                 self.world.trace(format_args!("member {id} hears, but is not heard"));
                 others.into_iter().for_each(|other| network.cut(id, other));
             }
-            2 => {
+            3 => {
                 self.world.trace(format_args!("member {id} is heard, but does not hear"));
                 others.into_iter().for_each(|other| network.cut(other, id));
             }
