@@ -62,12 +62,6 @@ pub(super) fn check(config: &EffectiveConfig) -> Result<Vec<String>, ConfigError
     if config.unsafe_no_fsync {
         remarks.push("--unsafe-no-fsync is on: a power cut loses acknowledged writes".to_owned());
     }
-    if config.force_new_cluster {
-        remarks.push(
-            "--force-new-cluster is on: this member forgets all others; they must never start again"
-                .to_owned(),
-        );
-    }
     Ok(remarks)
 }
 

@@ -56,6 +56,7 @@ fn contradictions_are_refused_with_a_remedy() {
     );
     check(&["--auto-compaction-retention=soon"], "soon", "5m");
     check(&["--feature-gates=Nope=true"], "unknown feature", "--help");
+    check(&["--force-new-cluster"], "--force-new-cluster", "bring a quorum of the members back");
     check(&["--initial-cluster=x"], "not name=address", "name=http://address:2380");
 }
 
@@ -68,7 +69,8 @@ fn settings_without_effect_are_remarked() {
     check(&["--max-wals=7"], "--max-wals has no effect: log segments are recycled");
     check(&["--enable-pprof"], "--enable-pprof has no effect");
     check(&["--unsafe-no-fsync=true"], "a power cut loses acknowledged writes");
-    check(&["--force-new-cluster"], "must never start again");
+    check(&["--pre-vote=false"], "--pre-vote has no effect");
+    check(&["--feature-gates=LeaseCheckpoint=true"], "LeaseCheckpoint=true has no effect");
     check(&["--auto-tls"], "http://localhost:2379 is served without TLS");
     check(&["--initial-cluster=default=http://localhost:2380,b=http://b:2380"], "take each other's place");
     // A setting that is given its default is not worth a word.

@@ -15,18 +15,36 @@ enum Stage {
     Beta,
 }
 
-/// Name, stage, default, and the reason why it has no effect here, if it has none.
-const KNOWN: &[(&str, Stage, bool, Option<&str>)] = &[
-    ("CompactHashCheck", Stage::Alpha, false, None),
-    ("FastLeaseKeepAlive", Stage::Beta, true, Some("keep-alive never waits for the applied index here")),
-    ("InitialCorruptCheck", Stage::Alpha, false, None),
-    ("LeaseCheckpoint", Stage::Alpha, false, None),
-    ("LeaseCheckpointPersist", Stage::Alpha, false, None),
-    ("PriorityRequest", Stage::Alpha, false, Some("the expiry of leases is never held back by load here")),
-    ("SetMemberLocalAddr", Stage::Alpha, false, None),
-    ("StopGRPCServiceOnDefrag", Stage::Alpha, false, Some("defragmentation does not block here")),
-    ("TxnModeWriteWithSharedBuffer", Stage::Beta, true, Some("there is no such buffer here")),
+const NO_COMPARISON: &str = "members do not compare their data by themselves in this build";
+const NO_CHECKPOINT: &str = "a new leader gives every lease its whole time to live again in this build";
+
+/// Name, stage, default, and the reason why it has no effect here.
+const KNOWN: &[(&str, Stage, bool, &str)] = &[
+    ("CompactHashCheck", Stage::Alpha, false, NO_COMPARISON),
+    ("FastLeaseKeepAlive", Stage::Beta, true, "keep-alive never waits for the applied index here"),
+    ("InitialCorruptCheck", Stage::Alpha, false, NO_COMPARISON),
+    ("LeaseCheckpoint", Stage::Alpha, false, NO_CHECKPOINT),
+    ("LeaseCheckpointPersist", Stage::Alpha, false, NO_CHECKPOINT),
+    ("PriorityRequest", Stage::Alpha, false, "the expiry of leases is never held back by load here"),
+    (
+        "SetMemberLocalAddr",
+        Stage::Alpha,
+        false,
+        "connections to members leave from the address the system chooses",
+    ),
+    ("StopGRPCServiceOnDefrag", Stage::Alpha, false, "defragmentation does not block here"),
+    ("TxnModeWriteWithSharedBuffer", Stage::Beta, true, "there is no such buffer here"),
 ];
+
+impl Stage {
+    /// As etcd's metric has it.
+    fn label(self) -> &'static str {
+        match self {
+            Stage::Alpha => "ALPHA",
+            Stage::Beta => "BETA",
+        }
+    }
+}
 
 /// The state of every gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +61,9 @@ impl FeatureGates {
         *self.enabled.get(name).unwrap_or_else(|| panic!("no feature gate is named {name}"))
     }
 
-    /// All gates with their state, for the metric `etcd_server_feature_enabled`.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, bool)> + '_ {
-        self.enabled.iter().map(|(name, on)| (*name, *on))
+    /// Name, stage and state of all gates, for the metric `etcd_server_feature_enabled`.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + '_ {
+        KNOWN.iter().map(|(name, stage, ..)| (*name, stage.label(), self.is_enabled(name)))
     }
 }
 
@@ -83,11 +101,11 @@ pub fn parse(text: &str) -> Result<(FeatureGates, Vec<String>), ConfigError> {
     }
     let mut enabled = BTreeMap::new();
     let mut remarks = Vec::new();
-    for (name, stage, default, inert) in KNOWN {
+    for (name, stage, default, why) in KNOWN {
         let set = given.get(if *stage == Stage::Alpha { "AllAlpha" } else { "AllBeta" });
         let own = given.get(*name);
         enabled.insert(*name, *own.or(set).unwrap_or(default));
-        if let (Some(why), Some(on)) = (inert, own) {
+        if let Some(on) = own.filter(|on| *on != default) {
             remarks.push(format!("--feature-gates: {name}={on} has no effect: {why}"));
         }
     }

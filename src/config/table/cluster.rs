@@ -118,7 +118,8 @@ pub(super) const GROUP: Group = Group {
             Kind::Switch,
             "true",
             "Ask before an election whether it could be won, so that a member that returns does not disturb.",
-        ),
+        )
+        .inert("members always ask first; an election without that only disturbs a working leader"),
         Setting::new(
             "auto-compaction-retention",
             Kind::Text,

@@ -104,8 +104,10 @@ pub(super) const GROUP: Group = Group {
         Setting::new("socket-reuse-port", Kind::Switch, "false", "Set SO_REUSEPORT on listeners.")
             .nested("socket-options", "reuse-port"),
         Setting::new("socket-reuse-address", Kind::Switch, "false", "Set SO_REUSEADDR on listeners.")
-            .nested("socket-options", "reuse-address"),
-        Setting::new("enable-grpc-gateway", Kind::Switch, "true", "Serve the JSON gateway under /v3."),
+            .nested("socket-options", "reuse-address")
+            .inert("it is always set, so that a restart does not wait for old connections"),
+        Setting::new("enable-grpc-gateway", Kind::Switch, "true", "Serve the JSON gateway under /v3.")
+            .inert("this build has no JSON gateway; /v3 answers 404"),
         Setting::new("raft-read-timeout", Kind::Duration, "5s", "Read timeout of a connection between members.")
             .inert("peer connections are watched by HTTP/2 pings derived from --election-timeout"),
         Setting::new("raft-write-timeout", Kind::Duration, "5s", "Write timeout of a connection between members.")

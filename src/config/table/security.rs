@@ -2,8 +2,10 @@
 
 use crate::config::setting::{Group, Kind, Setting};
 
+const NO_SELF_CLIENT: &str = "nothing in this program is a client of its own client port";
 const CLIENT: &str = "client-transport-security";
 const PEER: &str = "peer-transport-security";
+const NO_USERS: &str = "this build knows no users; protect the client port with --client-cert-auth";
 
 /// The group "Security".
 pub(super) const GROUP: Group = Group {
@@ -25,9 +27,11 @@ pub(super) const GROUP: Group = Group {
             "",
             "Certificate used when this member is a client of its own client port; --cert-file without it.",
         )
-        .nested(CLIENT, "client-cert-file"),
+        .nested(CLIENT, "client-cert-file")
+        .inert(NO_SELF_CLIENT),
         Setting::new("client-key-file", Kind::Path, "", "Key of --client-cert-file.")
-            .nested(CLIENT, "client-key-file"),
+            .nested(CLIENT, "client-key-file")
+            .inert(NO_SELF_CLIENT),
         Setting::new("client-crl-file", Kind::Path, "", "Revoked client certificates."),
         Setting::new(
             "client-cert-allowed-hostname",
@@ -143,13 +147,16 @@ pub(super) const AUTH: Group = Group {
             Kind::Text,
             "simple",
             "Kind of the tokens of logged-in users: 'simple', or 'jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…'.",
-        ),
-        Setting::new("bcrypt-cost", Kind::Unsigned, "10", "Cost of hashing a password, 4 to 31."),
+        )
+        .inert(NO_USERS),
+        Setting::new("bcrypt-cost", Kind::Unsigned, "10", "Cost of hashing a password, 4 to 31.")
+            .inert(NO_USERS),
         Setting::new(
             "auth-token-ttl",
             Kind::Unsigned,
             "300",
             "Seconds that a simple token lives after its last use.",
-        ),
+        )
+        .inert(NO_USERS),
     ],
 };

@@ -2,6 +2,9 @@
 
 use crate::config::setting::{Group, Kind, Setting};
 
+const NO_COMPARISON: &str = "members do not compare their data by themselves in this build; compare `etcdctl endpoint hashkv` \
+                             of all members instead";
+
 /// The group "Features".
 pub(super) const GROUP: Group = Group {
     title: "Features",
@@ -10,14 +13,16 @@ pub(super) const GROUP: Group = Group {
             "corrupt-check-time",
             Kind::Duration,
             "0s",
-            "Time between comparisons of the members' digests (0 leaves it to the store).",
-        ),
+            "Time between comparisons of the members' digests (0 for none).",
+        )
+        .inert(NO_COMPARISON),
         Setting::new(
             "compact-hash-check-time",
             Kind::Duration,
             "1m",
             "Time between comparisons of the members' compaction hashes.",
-        ),
+        )
+        .inert(NO_COMPARISON),
         Setting::new(
             "compaction-batch-limit",
             Kind::Signed,
@@ -43,7 +48,8 @@ pub(super) const GROUP: Group = Group {
             Kind::Duration,
             "100ms",
             "Log an apply or a range that takes longer.",
-        ),
+        )
+        .inert("slow requests are logged as a whole, see --warning-unary-request-duration"),
         Setting::new(
             "bootstrap-defrag-threshold-megabytes",
             Kind::Unsigned,
@@ -57,7 +63,8 @@ pub(super) const GROUP: Group = Group {
             Kind::Duration,
             "5s",
             "Time between checks of a downgrade in progress.",
-        ),
+        )
+        .inert("this build cannot be downgraded while it runs"),
         Setting::new(
             "snapshot-catchup-entries",
             Kind::Unsigned,
@@ -78,7 +85,8 @@ pub(super) const UNSAFE: Group = Group {
             "false",
             "Start as the only member, with the data at hand. For the loss of a quorum; the other members must never \
              start again.",
-        ),
+        )
+        .refused("this build cannot drop the other members at a start; bring a quorum of the members back"),
         Setting::new(
             "unsafe-no-fsync",
             Kind::Switch,
