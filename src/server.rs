@@ -6,8 +6,10 @@
 //! Invariants: nothing listens for clients before everything known to be committed is applied again; at the end the
 //! leadership is handed over first, then clients are let go, then log and engine are closed.
 
+mod auto_compaction;
 mod health;
 mod identity;
+mod no_sync;
 mod node;
 mod observe;
 mod peers;
@@ -94,8 +96,12 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     state.consensus.serve_calls(Arc::new(state.clone()));
     state.consensus.observe_leases(Arc::new(state.clone()));
     observe::follow(&metrics, &state);
+    observe::feature_gates(&metrics, &config.feature_gates);
     tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));
     tokio::spawn(state.clone().run_background());
+    if let Some(what) = config.auto_compaction {
+        tokio::spawn(auto_compaction::run(what, state.clone()));
+    }
     let mut serving = {
         let _on_raft = node.runtime.enter();
         ports.serve_peers(&node.handle, &state)?

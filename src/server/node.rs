@@ -19,14 +19,13 @@ use keelson_mvcc::{RocksEngine, RocksOptions, Store, StoreOptions};
 use keelson_raftstore::log_store::device::WalDevice;
 use keelson_raftstore::options::{MembershipOptions, NodeOptions, Timing};
 use keelson_raftstore::{Begin, FatalCause, Handle, LogOptions, NodeParts, StoreEvents};
-use keelson_wal::{
-    Identity as WalIdentity, Options as WalOptions, RealDisk, Wal, WriterOptions, spawn_writer,
-};
+use keelson_wal::{Identity as WalIdentity, Options as WalOptions, Wal, WriterOptions, spawn_writer};
 use keelson_watch::{Hub, HubOptions};
 use tokio::sync::oneshot;
 
 use super::StartError;
 use super::identity::{FirstMember, Identity, IdentityError, cluster_id, first_members};
+use super::no_sync::OptionalSync;
 use super::observe::LogObserver;
 use super::peers;
 use crate::config::EffectiveConfig;
@@ -228,7 +227,8 @@ async fn start_here(
     let wal_dir = config.member.wal_dir.clone().unwrap_or_else(|| data_dir.join("wal"));
     let wal_identity = WalIdentity { cluster: identity.cluster, member: identity.member };
     let wal_options = WalOptions::new(wal_identity, Box::new(rand::random));
-    let (wal, recovered) = Wal::open(RealDisk, &wal_dir, wal_options).map_err(|error| {
+    let disk = OptionalSync { sync: !config.unsafe_no_fsync };
+    let (wal, recovered) = Wal::open(disk, &wal_dir, wal_options).map_err(|error| {
         StartError::new(format!("open the log in {}", wal_dir.display()), "see the cause").caused_by(error)
     })?;
     if let Some(cut) = &recovered.cut {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
+use crate::config::feature_gates::FeatureGates;
 use keelson_api::AppState;
+use keelson_api::edge::listener::EdgeStats;
 use keelson_api::edge::metrics::EtcdMetrics;
 use keelson_wal::writer::{Observer, SyncSample};
 
@@ -42,6 +44,20 @@ pub(super) fn follow(metrics: &EtcdMetrics, state: &AppState) {
     server.quota_backend_bytes.set(state.options.quota_bytes_effective().unwrap_or(0) as f64);
     metrics.identify(&state.options.server_version, state.options.member_id);
     metrics.set_cluster_version(&state.options.cluster_version());
+}
+
+/// Shows the feature gates as given.
+pub(super) fn feature_gates(metrics: &EtcdMetrics, gates: &FeatureGates) {
+    for (name, stage, on) in gates.iter() {
+        metrics.server.feature_enabled.with(&[name, stage]).set_bool(on);
+    }
+}
+
+/// Lets the byte counters of clients follow those of the client port.
+pub(super) fn client_bytes(metrics: &EtcdMetrics, stats: &Arc<EdgeStats>) {
+    let (received, sent) = (Arc::clone(stats), Arc::clone(stats));
+    metrics.network.client_grpc_received_bytes.follow(move || received.received_bytes() as f64);
+    metrics.network.client_grpc_sent_bytes.follow(move || sent.sent_bytes() as f64);
 }
 
 /// Counts changes of leader until the member stops.

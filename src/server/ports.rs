@@ -22,7 +22,7 @@ use keelson_raftstore::Handle;
 use keelson_raftstore::net::Transport;
 use keelson_raftstore::net::grpc::{Dial, GrpcTransport, PeerGrpc, PeerIo};
 
-use super::{StartError, health, peers, tls};
+use super::{StartError, health, observe, peers, tls};
 use crate::config::EffectiveConfig;
 use crate::config::url::Url;
 
@@ -98,6 +98,7 @@ impl Serving {
         let options = server_options(config);
         let runtimes = options.runtimes;
         let grpc_metrics = GrpcMetrics::new(registry, runtimes.max(1), config.metrics_extensive);
+        let slow = config.checks.warning_unary_request;
         process::register(registry);
         let http_options =
             HttpOptions::new(Arc::new(health::Health(state.clone())), registry.clone(), metrics.clone());
@@ -107,12 +108,15 @@ impl Serving {
         );
 
         let (app, endpoints, rules) = (state.clone(), http_options.clone(), access.clone());
+        // As in etcd: addresses for HTTP of its own take it away from the others.
+        let with_http = config.listen.client_http_urls.is_empty();
         let clients = Server::start(std::mem::take(&mut self.ports.clients), options, move |runtime| {
             let (state, replies) = app.with_lane();
             tokio::spawn(replies.run());
             let grpc = keelson_api::services::routes(state).expect("the descriptors in this binary decode");
-            let grpc = tower::Layer::layer(&grpc_metrics.layer(runtime), grpc);
-            Dispatch::new(grpc, rules.clone().protect(http::router(&endpoints)))
+            let grpc = tower::Layer::layer(&grpc_metrics.layer(runtime).log_slower_than(slow), grpc);
+            let http = if with_http { http::router(&endpoints) } else { http::nothing() };
+            Dispatch::new(grpc, rules.clone().protect(http))
         })
         .map_err(listen_error)?;
         let mut observed = vec![Observed {
@@ -120,6 +124,7 @@ impl Serving {
             stats: clients.stats().clone(),
             tls: self.ports.tls.client.clone(),
         }];
+        observe::client_bytes(metrics, clients.stats());
         self.others.push(clients);
 
         let endpoints = http_options.clone();
@@ -203,7 +208,6 @@ impl Dial for PeerDial {
 
 fn server_options(config: &EffectiveConfig) -> ServerOptions {
     let limits = &config.limits;
-    let defaults = Keepalive::default();
     // One core is for Raft, apply and the log; on a machine with one or two there is one thread for clients.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ServerOptions {
@@ -211,8 +215,9 @@ fn server_options(config: &EffectiveConfig) -> ServerOptions {
         streams_max: (limits.concurrent_streams_max != u32::MAX).then_some(limits.concurrent_streams_max),
         keepalive: Keepalive {
             min_time: limits.keepalive_min_time,
-            interval: limits.keepalive_interval.unwrap_or(defaults.interval),
-            timeout: limits.keepalive_timeout.unwrap_or(defaults.timeout),
+            // Zero switches pings off.
+            interval: limits.keepalive_interval.unwrap_or(Duration::ZERO),
+            timeout: limits.keepalive_timeout.unwrap_or(Duration::ZERO),
         },
         ..ServerOptions::default()
     }

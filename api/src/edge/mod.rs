@@ -9,6 +9,7 @@
 //! Source: etcd server/embed (listeners, TLS, serve loop), server/etcdserver/api/etcdhttp (endpoints).
 
 pub mod clock;
+mod complaints;
 pub mod dispatch;
 pub mod http;
 pub mod listener;

@@ -12,7 +12,7 @@ pub mod routes;
 pub mod source;
 
 pub use access::AccessControl;
-pub use routes::{HttpOptions, metrics_router, router};
+pub use routes::{HttpOptions, metrics_router, nothing, router};
 pub use source::{AlarmKind, HealthError, HealthSource, Versions};
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ pub fn metrics_router(options: &HttpOptions) -> Router {
     router
 }
 
+/// A port without HTTP endpoints: Go's 404 for everything.
+pub fn nothing() -> Router {
+    Router::new().fallback(|| async { reply::not_found() })
+}
+
 fn add_group(mut router: Router, checker: &Checker, group: Group) -> Router {
     let root = checker.clone();
     router = router.route(

@@ -30,6 +30,7 @@ use super::sniff::{self, Verdict};
 use super::stats::{EdgeStats, Refusal};
 use super::stream::{EdgeIo, Replayed, Stream, Transport};
 use crate::edge::clock;
+use crate::edge::complaints::Complaints;
 use crate::edge::tls::error::chain;
 use crate::edge::tls::{PeerIdentity, san};
 
@@ -350,40 +351,6 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
 /// Completes when connections without a request have to go: they have nothing to finish.
 async fn closing(phase: &mut watch::Receiver<Phase>) {
     drop(phase.wait_for(|phase| *phase != Phase::Serving).await);
-}
-
-/// Bounds the log lines about refused connections: an attack must not fill the disk.
-#[derive(Debug, Default)]
-pub(crate) struct Complaints(parking_lot::Mutex<Window>);
-
-#[derive(Debug, Default)]
-struct Window {
-    started: Option<std::time::Instant>,
-    said: u32,
-    suppressed: u64,
-}
-
-impl Complaints {
-    const PER_SECOND: u32 = 10;
-
-    fn say(&self, log: impl FnOnce(u64)) {
-        let suppressed = {
-            let now = clock::now();
-            let mut window = self.0.lock();
-            let fresh = window.started.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1));
-            if fresh {
-                window.started = Some(now);
-                window.said = 0;
-            }
-            if window.said >= Self::PER_SECOND {
-                window.suppressed += 1;
-                return;
-            }
-            window.said += 1;
-            std::mem::take(&mut window.suppressed)
-        };
-        log(suppressed);
-    }
 }
 
 /// Size of a connection's task, for a test that keeps it small.

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Buf, Bytes};
@@ -24,6 +24,7 @@ use super::methods::{CANCELED, CODES, METHODS, Style, UNKNOWN, find, labels};
 use super::registry::{Family, Registry};
 use super::text::{FamilyWriter, Kind, to_f64};
 use crate::edge::clock;
+use crate::edge::complaints::Complaints;
 use crate::edge::listener::stats::Padded;
 
 /// Counts of one method on one runtime.
@@ -117,7 +118,7 @@ impl GrpcMetrics {
     /// The layer for the service of one runtime.
     #[must_use]
     pub fn layer(&self, runtime: usize) -> GrpcLayer {
-        GrpcLayer { counts: Arc::clone(&self.runtimes[runtime % self.runtimes.len()]) }
+        GrpcLayer { counts: Arc::clone(&self.runtimes[runtime % self.runtimes.len()]), slow: None }
     }
 
     /// Calls of `path` that ended with status number `code`.
@@ -170,6 +171,35 @@ impl RuntimeCounts {
 #[derive(Clone, Debug)]
 pub struct GrpcLayer {
     counts: Arc<RuntimeCounts>,
+    slow: Option<Arc<Slow>>,
+}
+
+/// Which unary calls are worth a line in the log.
+#[derive(Debug)]
+struct Slow {
+    limit: Duration,
+    complaints: Complaints,
+}
+
+impl GrpcLayer {
+    /// Logs each unary call that takes longer.
+    #[must_use]
+    pub fn log_slower_than(mut self, limit: Duration) -> Self {
+        self.slow = Some(Arc::new(Slow { limit, complaints: Complaints::default() }));
+        self
+    }
+}
+
+impl Slow {
+    fn note(&self, method: usize, code: usize, took: Duration) {
+        if took <= self.limit {
+            return;
+        }
+        self.complaints.say(|suppressed| {
+            let (service, name, status) = (METHODS[method].service(), METHODS[method].name(), CODES[code]);
+            tracing::warn!(service, name, status, ?took, limit = ?self.limit, suppressed, "slow request");
+        });
+    }
 }
 
 impl<S> tower::Layer<S> for GrpcLayer {
@@ -219,15 +249,18 @@ struct Call {
     method: usize,
     code: usize,
     started: Option<Instant>,
+    slow: Option<Arc<Slow>>,
 }
 
 impl Call {
     fn start(layer: &GrpcLayer, method: usize, headers: &HeaderMap) -> Self {
+        let slow = layer.slow.as_ref().filter(|_| METHODS[method].style == Style::Unary).cloned();
         let call = Call {
             runtime: Arc::clone(&layer.counts),
             method,
             code: CANCELED,
-            started: layer.counts.durations.is_some().then(clock::now),
+            started: (slow.is_some() || layer.counts.durations.is_some()).then(clock::now),
+            slow,
         };
         let counts = call.counts();
         counts.started.fetch_add(1, Ordering::Relaxed);
@@ -266,8 +299,13 @@ impl Drop for Call {
     fn drop(&mut self) {
         let counts = self.counts();
         counts.handled[self.code].fetch_add(1, Ordering::Relaxed);
-        if let (Some(started), Some(durations)) = (self.started, &self.runtime.durations) {
-            durations[self.method].observe_duration(clock::now().duration_since(started));
+        let Some(started) = self.started else { return };
+        let took = clock::now().duration_since(started);
+        if let Some(durations) = &self.runtime.durations {
+            durations[self.method].observe_duration(took);
+        }
+        if let Some(slow) = &self.slow {
+            slow.note(self.method, self.code, took);
         }
     }
 }

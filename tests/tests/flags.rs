@@ -1,0 +1,415 @@
+//! Flags on the real binary: each test fails when the flag is read and then forgotten.
+//!
+//! `cargo test -p keelson-tests --test flags`. What etcd does with the same flag is asked of etcd first. TLS flags are in
+//! `tls.rs`, those about members in `membership.rs`.
+
+use std::time::Duration;
+
+use keelson_proto::etcdserverpb as pb;
+use keelson_tests::client::Client;
+use keelson_tests::clock;
+use keelson_tests::cluster::{Cluster, Kind, Options, READY_WAIT, free_port};
+use keelson_tests::http::{get, raw};
+use tonic::{Code, Status};
+
+fn kinds() -> Vec<Kind> {
+    let mut kinds = vec![Kind::Etcd, Kind::subject()];
+    kinds.dedup();
+    if kinds.iter().any(|kind| kind.require().is_none()) {
+        return Vec::new();
+    }
+    kinds
+}
+
+fn only_keelson() -> Option<Kind> {
+    kinds().into_iter().find(|kind| *kind == Kind::Keelson)
+}
+
+/// Starts one member with flags.
+async fn start(kind: Kind, flags: &[&str]) -> Cluster {
+    println!("{kind:?} {flags:?}");
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    Cluster::start(Options::new(kind, 1).quick().flag_all(&flags)).await.expect("the server starts")
+}
+
+fn client(cluster: &Cluster) -> Client {
+    Client::for_streams(&cluster.member(0).client_url())
+}
+
+fn put_request(key: &str, value: impl Into<bytes::Bytes>) -> pb::PutRequest {
+    pb::PutRequest { key: key.to_owned().into(), value: value.into(), ..Default::default() }
+}
+
+async fn put(client: &Client, key: &str, value: impl Into<bytes::Bytes>) -> Result<i64, Status> {
+    let answer = client.kv().put(put_request(key, value)).await?.into_inner();
+    Ok(answer.header.expect("a header").revision)
+}
+
+async fn metrics(address: &str) -> String {
+    get(address, "/metrics").await.expect("metrics").body
+}
+
+/// The value of a metric without labels, or with the labels given.
+fn sample(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, message: &str) {
+    let status = answer.expect_err("an error");
+    assert_eq!((status.code(), status.message()), (code, message));
+}
+
+#[tokio::test]
+async fn max_txn_ops_and_max_request_bytes() {
+    for kind in kinds() {
+        let cluster = start(kind, &["--max-txn-ops=2", "--max-request-bytes=10000"]).await;
+        let client = client(&cluster);
+        let operations = |count: usize| {
+            let operation = |number| pb::RequestOp {
+                request: Some(pb::request_op::Request::RequestPut(put_request(&format!("k{number}"), "v"))),
+            };
+            pb::TxnRequest { success: (0..count).map(operation).collect(), ..Default::default() }
+        };
+        client.kv().txn(operations(2)).await.expect("two operations");
+        let many = "etcdserver: too many operations in txn request";
+        refused(client.kv().txn(operations(3)).await, Code::InvalidArgument, many);
+        put(&client, "a", vec![b'x'; 9_000]).await.expect("a small value");
+        let large = "etcdserver: request is too large";
+        refused(put(&client, "a", vec![b'x'; 10_000]).await, Code::InvalidArgument, large);
+    }
+}
+
+#[tokio::test]
+async fn quota_backend_bytes_raises_the_alarm_and_stops_writes() {
+    for kind in kinds() {
+        let cluster = start(kind, &["--quota-backend-bytes=1000000"]).await;
+        let client = client(&cluster);
+        let status = client.status().await.unwrap();
+        assert_eq!(status.db_size_quota, 1_000_000);
+        let full = clock::until(READY_WAIT, || async {
+            for number in 0..50 {
+                if let Err(status) = put(&client, &format!("k{number}"), vec![b'x'; 20_000]).await {
+                    return Ok(status);
+                }
+            }
+            Err(())
+        })
+        .await
+        .expect("the quota is reached");
+        let no_space = "etcdserver: mvcc: database space exceeded";
+        refused(Err::<(), _>(full), Code::ResourceExhausted, no_space);
+        refused(put(&client, "small", "x").await, Code::ResourceExhausted, no_space);
+        let alarms = client.status().await.unwrap().errors;
+        assert!(alarms.iter().any(|alarm| alarm.contains("NOSPACE")), "{alarms:?}");
+        let health = get(&cluster.member(0).client_address(), "/health").await.unwrap();
+        assert_eq!(
+            (health.status, health.body.trim()),
+            (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#)
+        );
+        // What frees space goes on.
+        let all = pb::DeleteRangeRequest { key: "k".into(), range_end: "l".into(), prev_kv: false };
+        assert!(client.kv().delete_range(all).await.expect("a delete").into_inner().deleted > 0);
+        let shown = metrics(&cluster.member(0).client_address()).await;
+        assert_eq!(sample(&shown, "etcd_server_quota_backend_bytes"), Some(1e6));
+    }
+}
+
+#[tokio::test]
+async fn auto_compaction_periodic_keeps_so_much_history() {
+    for kind in kinds() {
+        let cluster =
+            start(kind, &["--auto-compaction-mode=periodic", "--auto-compaction-retention=1s"]).await;
+        let client = client(&cluster);
+        for number in 0..5 {
+            put(&client, "a", format!("{number}")).await.unwrap();
+        }
+        let compacted = clock::until(Duration::from_secs(15), || async {
+            let read = pb::RangeRequest { key: "a".into(), revision: 3, ..Default::default() };
+            match client.kv().range(read).await {
+                Err(status) => Ok(status),
+                Ok(_) => Err("revision 3 is still there"),
+            }
+        })
+        .await
+        .unwrap();
+        refused(
+            Err::<(), _>(compacted),
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision has been compacted",
+        );
+        let newest = pb::RangeRequest { key: "a".into(), revision: 6, ..Default::default() };
+        client.kv().range(newest).await.expect("the newest revision stays");
+    }
+}
+
+#[tokio::test]
+async fn host_whitelist_and_cors() {
+    for kind in kinds() {
+        let flags = ["--host-whitelist=good.example.com", "--cors=http://page.example.com:8080"];
+        let cluster = start(kind, &flags).await;
+        let address = cluster.member(0).client_address();
+        let ask = async |host: &str, origin: &str| {
+            let request = format!(
+                "GET /version HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+            );
+            let answer = raw(&address, request.as_bytes(), Duration::from_secs(10)).await.unwrap();
+            String::from_utf8_lossy(&answer).to_lowercase()
+        };
+        let page = "http://page.example.com:8080";
+        let good = ask("good.example.com", page).await;
+        assert!(good.starts_with("http/1.1 200"), "{good}");
+        assert!(good.contains(&format!("access-control-allow-origin: {page}")), "{good}");
+        let foreign = ask("good.example.com", "http://evil.example.com:8080").await;
+        assert!(!foreign.contains("access-control-allow-origin"), "{foreign}");
+        assert!(ask("evil.example.com", page).await.starts_with("http/1.1 421"));
+    }
+}
+
+#[tokio::test]
+async fn listen_metrics_urls_serves_metrics_and_health_and_nothing_else() {
+    for kind in kinds() {
+        let address = format!("127.0.0.1:{}", free_port());
+        let cluster =
+            start(kind, &[&format!("--listen-metrics-urls=http://{address}"), "--metrics=extensive"]).await;
+        put(&client(&cluster), "a", "1").await.unwrap();
+        let shown = metrics(&address).await;
+        assert!(shown.contains("etcd_server_has_leader 1"), "{shown}");
+        // `--metrics extensive` adds the durations of calls.
+        let handled = r#"grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}"#;
+        assert_eq!(sample(&shown, handled), Some(1.0));
+        assert_eq!(get(&address, "/health").await.unwrap().status, 200);
+        assert_eq!(get(&address, "/version").await.unwrap().status, 404);
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_basic_by_default_and_count_the_bytes_of_clients() {
+    for kind in kinds() {
+        let cluster = start(kind, &[]).await;
+        put(&client(&cluster), "a", vec![b'x'; 100_000]).await.unwrap();
+        let read = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        client(&cluster).kv().range(read).await.unwrap();
+        let shown = metrics(&cluster.member(0).client_address()).await;
+        assert!(!shown.contains("grpc_server_handling_seconds"));
+        for name in
+            ["etcd_network_client_grpc_received_bytes_total", "etcd_network_client_grpc_sent_bytes_total"]
+        {
+            let bytes = sample(&shown, name).expect("the metric");
+            assert!((100_000.0..200_000.0).contains(&bytes), "{name} {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn listen_client_http_urls_takes_http_from_the_client_port() {
+    for kind in kinds() {
+        let address = format!("127.0.0.1:{}", free_port());
+        let cluster = start(kind, &[&format!("--listen-client-http-urls=http://{address}")]).await;
+        put(&client(&cluster), "a", "1").await.expect("gRPC stays");
+        assert_eq!(get(&address, "/version").await.unwrap().status, 200);
+        let refused = get(&cluster.member(0).client_address(), "/version").await;
+        assert!(
+            refused.is_err() || refused.is_ok_and(|answer| answer.status == 404),
+            "{kind:?}: HTTP is served"
+        );
+        assert!(metrics(&address).await.contains("etcd_server_has_leader 1"));
+    }
+}
+
+#[tokio::test]
+async fn max_concurrent_streams_is_announced() {
+    for kind in kinds() {
+        let cluster = start(kind, &["--max-concurrent-streams=7"]).await;
+        let address = cluster.member(0).client_address();
+        // The preface and empty settings; the server's settings are its first frame.
+        let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+        let answer = raw(&address, &hello, Duration::from_secs(1)).await.unwrap();
+        let length = usize::from(answer[1]) << 8 | usize::from(answer[2]);
+        let settings: Vec<(u8, u32)> = answer[9..9 + length]
+            .chunks(6)
+            .map(|one| (one[1], u32::from_be_bytes([one[2], one[3], one[4], one[5]])))
+            .collect();
+        assert!(settings.contains(&(3, 7)), "{kind:?}: {settings:?}");
+    }
+}
+
+#[tokio::test]
+async fn grpc_keepalive_min_time_ends_connections_that_ping_too_often() {
+    for kind in kinds() {
+        let ended = async |flags: &[&str]| {
+            let cluster = start(kind, flags).await;
+            let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[0; 8]].concat();
+            let mut hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+            (0..6).for_each(|_| hello.extend(&ping));
+            let address = cluster.member(0).client_address();
+            let answer = raw(&address, &hello, Duration::from_secs(2)).await.unwrap();
+            String::from_utf8_lossy(&answer).contains("too_many_pings")
+        };
+        assert!(ended(&[]).await, "{kind:?}");
+        if kind == Kind::Keelson {
+            assert!(!ended(&["--grpc-keepalive-min-time=0s"]).await);
+        }
+    }
+}
+
+/// A server that pings gets its answers or ends the connection; this client never answers.
+#[tokio::test]
+async fn grpc_keepalive_interval_and_timeout_end_dead_connections() {
+    for kind in kinds() {
+        let cluster = start(kind, &["--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=1s"]).await;
+        let address = cluster.member(0).client_address();
+        let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+        let began = clock::now();
+        let answer = raw(&address, &hello, Duration::from_secs(15)).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{kind:?}: the connection is still open");
+        // A PING frame without the acknowledgement flag.
+        assert!(answer.windows(5).any(|head| head == [0, 0, 8, 6, 0]), "{kind:?}: no ping");
+    }
+}
+
+#[tokio::test]
+async fn wal_dir_takes_the_log_elsewhere() {
+    for kind in kinds() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let wal = folder.path().join("log");
+        let flag = format!("--wal-dir={}", wal.display());
+        let mut cluster = start(kind, &[&flag]).await;
+        put(&client(&cluster), "a", "1").await.unwrap();
+        assert!(wal.read_dir().unwrap().count() > 0);
+        assert!(!cluster.member(0).data().join("wal").exists());
+        cluster.member_mut(0).kill();
+        cluster.member_mut(0).start().unwrap();
+        cluster.wait_ready(READY_WAIT).await.unwrap();
+        let read = pb::RangeRequest { key: "a".into(), ..Default::default() };
+        assert_eq!(client(&cluster).kv().range(read).await.unwrap().into_inner().count, 1);
+    }
+}
+
+#[tokio::test]
+async fn socket_reuse_port_lets_two_listen() {
+    for kind in kinds() {
+        for (flags, together) in [(&["--socket-reuse-port"][..], true), (&[], false)] {
+            let first = start(kind, flags).await;
+            let mut options = Options::new(kind, 1).quick();
+            options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            let url = first.member(0).client_url();
+            options = options
+                .flag(format!("--listen-client-urls={url}"))
+                .flag(format!("--advertise-client-urls={url}"));
+            let mut second = Cluster::launch(options).unwrap();
+            let ended = second.member_mut(0).wait_end(Duration::from_secs(if together { 2 } else { 20 }));
+            assert_eq!(ended.is_err(), together, "{kind:?} {flags:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn log_level_format_and_outputs() {
+    for kind in kinds() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("server.log");
+        let outputs = format!("--log-outputs={}", file.display());
+        let cluster = start(kind, &[&outputs, "--log-level=info", "--log-format=json"]).await;
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("ready to serve client requests"), "{text}");
+        for line in text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("a JSON object");
+            assert!(line["level"].is_string() && line["msg"].is_string() && line["ts"].is_string(), "{line}");
+        }
+        assert!(!cluster.member(0).log_text().contains("ready to serve client requests"));
+        let quiet = start(kind, &["--log-level=error", "--log-format=console"]).await;
+        let text = quiet.member(0).log_text();
+        assert!(!text.contains("ready to serve") && !text.contains("\"level\":\"info\""), "{kind:?}: {text}");
+        let console = start(kind, &["--log-level=info", "--log-format=console"]).await;
+        let text = console.member(0).log_text();
+        assert!(text.contains("ready to serve") && !text.contains("{\"level\""), "{kind:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn warning_unary_request_duration_logs_slow_requests() {
+    for kind in kinds() {
+        let cluster = start(kind, &["--warning-unary-request-duration=1ns"]).await;
+        put(&client(&cluster), "a", "1").await.unwrap();
+        let log = || cluster.member(0).log_text();
+        let found = clock::until(Duration::from_secs(5), || async {
+            let slow = |line: &str| line.contains("\"level\":\"warn\"") && line.contains("request");
+            if log().lines().any(slow) { Ok(()) } else { Err(()) }
+        });
+        assert!(found.await.is_ok(), "{kind:?}: {}", log());
+        let cluster = start(kind, &[]).await;
+        put(&client(&cluster), "a", "1").await.unwrap();
+        assert!(!cluster.member(0).log_text().contains("slow request"));
+    }
+}
+
+#[tokio::test]
+async fn max_learners() {
+    for kind in kinds() {
+        let cluster = start(kind, &["--max-learners=2"]).await;
+        let add = async |port: u16| {
+            let peer_ur_ls = vec![format!("http://127.0.0.1:{port}")];
+            client(&cluster).cluster().member_add(pb::MemberAddRequest { peer_ur_ls, is_learner: true }).await
+        };
+        add(9).await.expect("a learner");
+        add(10).await.expect("a second one");
+        let many = "etcdserver: too many learner members in cluster";
+        refused(add(11).await, Code::FailedPrecondition, many);
+    }
+}
+
+#[tokio::test]
+async fn feature_gates_are_shown() {
+    for kind in kinds() {
+        let cluster =
+            start(kind, &["--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=false"]).await;
+        let shown = metrics(&cluster.member(0).client_address()).await;
+        let gate = |name: &str, stage: &str| {
+            sample(&shown, &format!("etcd_server_feature_enabled{{name=\"{name}\",stage=\"{stage}\"}}"))
+        };
+        assert_eq!(gate("InitialCorruptCheck", "ALPHA"), Some(1.0), "{kind:?}");
+        assert_eq!(gate("CompactHashCheck", "ALPHA"), Some(0.0), "{kind:?}");
+        assert_eq!(gate("FastLeaseKeepAlive", "BETA"), Some(0.0), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn flags_without_effect_say_so_and_dangerous_ones_are_refused() {
+    let Some(kind) = only_keelson() else { return };
+    let flags = ["--corrupt-check-time=1h", "--pre-vote=false", "--feature-gates=LeaseCheckpoint=true"];
+    let cluster = start(kind, &flags).await;
+    let log = cluster.member(0).log_text();
+    for text in [
+        "--corrupt-check-time has no effect",
+        "--pre-vote has no effect",
+        "LeaseCheckpoint=true has no effect",
+    ] {
+        assert!(log.contains(text), "no {text:?} in {log}");
+    }
+    let mut refused = Cluster::launch(Options::new(kind, 1).flag("--force-new-cluster")).unwrap();
+    assert!(!refused.member_mut(0).wait_end(READY_WAIT).unwrap().success());
+    assert!(refused.member(0).log_text().contains("--force-new-cluster"), "{}", refused.member(0).log_text());
+}
+
+/// A sync that does nothing takes microseconds. (etcd times more than the sync with this metric.)
+#[tokio::test]
+async fn unsafe_no_fsync_leaves_the_syncs_of_the_log_out() {
+    let Some(kind) = only_keelson() else { return };
+    {
+        let seconds = async |flags: &[&str]| {
+            let cluster = start(kind, flags).await;
+            let client = client(&cluster);
+            for number in 0..50 {
+                put(&client, "a", format!("{number}")).await.unwrap();
+            }
+            let shown = metrics(&cluster.member(0).client_address()).await;
+            let name = "etcd_disk_wal_fsync_duration_seconds_";
+            let value = |suffix: &str| sample(&shown, &format!("{name}{suffix}")).expect("the metric");
+            value("sum") / value("count").max(1.0)
+        };
+        let (with, without) = (seconds(&[]).await, seconds(&["--unsafe-no-fsync"]).await);
+        println!("{kind:?}: {with} s and {without} s for a sync");
+        assert!(without < with / 2.0, "{kind:?}: {with} s and {without} s");
+    }
+}
