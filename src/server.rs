@@ -23,6 +23,7 @@ use std::time::Duration;
 use keelson_api::clock::TokioClock;
 use keelson_api::edge::metrics::{EtcdMetrics, Registry};
 use keelson_api::{ApiOptions, AppState, Parts};
+use keelson_raftstore::consensus::Stopped;
 use thiserror::Error;
 
 use crate::config::EffectiveConfig;
@@ -115,7 +116,7 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
             node.shutdown().await;
             return Ok(());
         }
-        ready = state.consensus.ready() => {
+        ready = ready_to_serve(&state) => {
             ready.map_err(|error| StartError::new("start the member", "see the log above").caused_by(error))?;
         }
     }
@@ -143,6 +144,21 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     serving.shutdown(STOP_GRACE).await;
     node.shutdown().await;
     Ok(())
+}
+
+/// Completes when this member has applied what its log held and, added as a voter, counts for the quorum: who sees the
+/// new member ready may stop an old one.
+async fn ready_to_serve(state: &AppState) -> Result<(), Stopped> {
+    state.consensus.ready().await?;
+    loop {
+        let changed = state.consensus.changed();
+        let (status, members) = (state.consensus.status(), state.consensus.members());
+        let own = members.members.iter().find(|member| member.id == status.member);
+        if status.removed || own.is_some_and(|member| !member.joining) {
+            return Ok(());
+        }
+        changed.await;
+    }
 }
 
 /// Completes when the cluster has removed this member.
