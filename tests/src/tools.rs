@@ -66,6 +66,14 @@ pub struct Running {
     title: String,
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nobody waits for its end otherwise: a watch whose server is gone tries for ever. Already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Shell {
     /// A shell for the given endpoints.
     pub fn new(program: PathBuf, endpoints: String) -> Self {
@@ -153,10 +161,7 @@ impl Shell {
     }
 
     /// Stops a running command and notes the lines it has printed.
-    pub fn stop(&mut self, mut running: Running) {
-        // Already ended is fine.
-        let _ = running.child.kill();
-        let _ = running.child.wait();
+    pub fn stop(&mut self, running: Running) {
         let lines: Vec<String> = running.seen.iter().map(|line| mask(line)).collect();
         self.transcript.push(format!("$ etcdctl {} (stopped)\n{}", mask(&running.title), lines.join("\n")));
     }
