@@ -7,6 +7,7 @@
 //! leadership is handed over first, then clients are let go, then log and engine are closed.
 
 mod auto_compaction;
+mod disk_space;
 mod health;
 mod identity;
 mod no_sync;
@@ -100,6 +101,7 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     observe::feature_gates(&metrics, &config.feature_gates);
     tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));
     tokio::spawn(state.clone().run_background());
+    tokio::spawn(disk_space::watch(config.clone(), state.clone()));
     if let Some(what) = config.auto_compaction {
         tokio::spawn(auto_compaction::run(what, state.clone()));
     }

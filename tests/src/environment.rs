@@ -9,6 +9,7 @@
 //! | `KEELSON_REQUIRE_PEERS` | `1`: a missing peer fails the suite instead of skipping it |
 //! | `KEELSON_CACHE` | the cache folder with the built peers |
 //! | `KEELSON_TEST_DIR` | where data directories go; must be a real file system for crash tests |
+//! | `KEELSON_TEST_SMALL_DISK` | a folder on a disk of some 300 MB, for the test that fills it; skipped without |
 //! | `KEELSON_TEST_LOGS` | `1`: print the servers' logs also when a test passes |
 
 use std::path::PathBuf;

@@ -413,3 +413,40 @@ async fn unsafe_no_fsync_leaves_the_syncs_of_the_log_out() {
         assert!(without < with / 2.0, "{kind:?}: {with} s and {without} s");
     }
 }
+
+/// `KEELSON_TEST_SMALL_DISK` names a folder on a disk of its own of some 300 MB, such as a tmpfs.
+#[tokio::test]
+async fn a_nearly_full_disk_stops_writes_before_it_is_full() {
+    let (Some(kind), Some(disk)) = (only_keelson(), std::env::var_os("KEELSON_TEST_SMALL_DISK")) else {
+        println!("SKIPPED: KEELSON_TEST_SMALL_DISK is not set");
+        return;
+    };
+    let folder = tempfile::TempDir::new_in(disk).unwrap();
+    let cluster = start(kind, &[&format!("--data-dir={}", folder.path().join("data").display())]).await;
+    let client = client(&cluster);
+    put(&client, "a", "1").await.expect("there is room");
+    let filler = folder.path().join("filler");
+    let output = std::process::Command::new("df")
+        .args(["-B1", "--output=avail"])
+        .arg(folder.path())
+        .output()
+        .expect("df");
+    let free: usize = String::from_utf8_lossy(&output.stdout).lines().nth(1).unwrap().trim().parse().unwrap();
+    std::fs::write(&filler, vec![0; free - (16 << 20)]).unwrap();
+    let refusal = clock::until(READY_WAIT, || async {
+        match put(&client, "a", "2").await {
+            Err(status) => Ok(status),
+            Ok(_) => Err("writes go on"),
+        }
+    });
+    let no_space = "etcdserver: mvcc: database space exceeded";
+    refused(Err::<(), _>(refusal.await.unwrap()), Code::ResourceExhausted, no_space);
+    let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
+    client.kv().delete_range(delete).await.expect("what frees space goes on");
+    std::fs::remove_file(&filler).unwrap();
+    let alarms = client.maintenance().alarm(pb::AlarmRequest::default()).await.unwrap().into_inner().alarms;
+    assert_eq!(alarms.len(), 1);
+    let disarm = pb::AlarmRequest { action: 2, member_id: alarms[0].member_id, alarm: alarms[0].alarm };
+    client.maintenance().alarm(disarm).await.unwrap();
+    put(&client, "a", "3").await.expect("there is room again");
+}
