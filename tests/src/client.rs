@@ -21,6 +21,7 @@ const REQUEST_WAIT: Duration = Duration::from_secs(20);
 /// A client of one member.
 #[derive(Clone, Debug)]
 pub struct Client {
+    endpoint: Endpoint,
     channel: Channel,
 }
 
@@ -35,7 +36,7 @@ impl Client {
             .connect_timeout(Duration::from_secs(2))
             .timeout(REQUEST_WAIT)
             .tcp_nodelay(true);
-        Self { channel: endpoint.connect_lazy() }
+        Self { channel: endpoint.connect_lazy(), endpoint }
     }
 
     /// A client without the overall deadline, which would also end streams.
@@ -47,7 +48,12 @@ impl Client {
             .expect("a URL")
             .connect_timeout(Duration::from_secs(2))
             .tcp_nodelay(true);
-        Self { channel: endpoint.connect_lazy() }
+        Self { channel: endpoint.connect_lazy(), endpoint }
+    }
+
+    /// The same on a connection of its own.
+    pub fn reconnected(&self) -> Self {
+        Self { channel: self.endpoint.connect_lazy(), endpoint: self.endpoint.clone() }
     }
 
     /// The underlying channel.

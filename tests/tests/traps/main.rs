@@ -11,6 +11,7 @@ mod leases;
 mod maintenance;
 mod ranges;
 mod transactions;
+mod upstream_bugs;
 mod watches;
 
 use std::time::Duration;

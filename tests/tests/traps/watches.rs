@@ -53,7 +53,7 @@ impl Watch {
         self.send(pb::watch_request::RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id })).await;
     }
 
-    async fn ask_progress(&self) {
+    pub(crate) async fn ask_progress(&self) {
         self.send(pb::watch_request::RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
     }
 
