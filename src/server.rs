@@ -184,6 +184,7 @@ fn api_options(config: &EffectiveConfig, cluster: u64, member: u64) -> ApiOption
         election_timeout: config.cluster.election_timeout,
         watch_progress_interval: config.checks.progress_notify_interval,
         cluster_token: config.cluster.token.clone(),
+        snapshot_dir: config.member.data_dir.clone(),
         ..ApiOptions::new(cluster, member)
     }
 }

@@ -8,11 +8,13 @@
 
 mod mvcc;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_mvcc::types::{
-    Alarm, KeyRange, KeyValue, Lease, LeaseId, RangeOptions, RangeReply, ReadError, Revision, Txn, TxnReply,
+    Alarm, KeyRange, KeyValue, Lease, LeaseId, LogPosition, RangeOptions, RangeReply, ReadError, Revision,
+    Txn, TxnReply,
 };
 
 pub use keelson_raftstore::consensus::Consensus;
@@ -47,6 +49,12 @@ pub trait View: Send + Sync + 'static {
     fn alarms(&self) -> Vec<Alarm>;
     /// A replicated fact that is not a key.
     fn meta(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
+    /// Position of the last applied entry.
+    fn applied(&self) -> Option<LogPosition>;
+    /// The bytes of [`keelson_raftstore::codec::MembershipRow`], once there is a membership.
+    fn membership(&self) -> Option<Bytes>;
+    /// Every row of etcd's own file, key and value, in no order; until `visit` breaks.
+    fn each_file_row(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), ReadError>;
     /// Bytes the engine holds on disk.
     fn size_bytes(&self) -> u64;
     /// Bytes the engine's live rows take.

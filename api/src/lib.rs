@@ -19,6 +19,7 @@ pub mod lease;
 pub mod members;
 pub mod options;
 pub mod services;
+pub mod snapshot;
 pub mod state;
 pub mod validate;
 

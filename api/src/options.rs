@@ -3,7 +3,7 @@
 //! Owns: [`ApiOptions`] with etcd's defaults and the figures derived from them. Called by: the binary, tests.
 //! Source: etcd `server/embed/config.go`, `server/config/config.go` (`ReqTimeout`, request overhead).
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Bytes a gRPC message may be larger than the request in it, before the transport refuses it.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 * 1024;
@@ -41,6 +41,8 @@ pub struct ApiOptions {
     pub cluster_token: String,
     /// Ranges read at the same time on the blocking pool, short and long ones counted apart.
     pub range_concurrency: usize,
+    /// Where a snapshot is put together before it is sent; takes about the size of the store.
+    pub snapshot_dir: PathBuf,
 }
 
 impl ApiOptions {
@@ -59,6 +61,7 @@ impl ApiOptions {
             watch_progress_interval: Duration::from_secs(600),
             cluster_token: "etcd-cluster".to_owned(),
             range_concurrency: 4,
+            snapshot_dir: std::env::temp_dir(),
         }
     }
 

@@ -19,5 +19,6 @@ mod watch;
 mod watch_body;
 mod watch_codec;
 
+pub(crate) use maintenance::downgrade_target;
 pub use router::{GrpcService, ResponseFuture, routes};
 pub use watch_codec::WatchCodec;

@@ -70,6 +70,8 @@ pub struct Inner {
     pub leases: LeaseManager,
     pub(crate) quota: Quota,
     gates: [Arc<Semaphore>; 2],
+    /// Snapshots are put together one at a time.
+    pub(crate) snapshot_gate: Arc<Semaphore>,
     lifecycle: watch::Sender<Lifecycle>,
 }
 
@@ -114,6 +116,7 @@ impl AppState {
             leases,
             quota,
             gates,
+            snapshot_gate: Arc::new(Semaphore::new(1)),
             lifecycle: watch::Sender::new(Lifecycle::default()),
         });
         AppState { inner, lane: None }

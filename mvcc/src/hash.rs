@@ -11,9 +11,10 @@
 //! The rows lie sorted by key; the hash wants them by revision. One pass over the store finds out how many bytes
 //! each stretch of revisions has, then each further pass collects one window of revisions that fits the budget.
 
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use crate::engine::{CursorOptions, EngineCursor, EngineError, EngineSnapshot, Family, KvEngine};
+use crate::file_rows::file_key;
 use crate::history::{Bounds, log_rows_since};
 use crate::kv_proto::encode_parts;
 use crate::layout::{RowRef, hist_is_dead, is_local, parse_hist_key, parse_hist_value, parse_latest};
@@ -93,7 +94,7 @@ impl<E: KvEngine> ReadView<E> {
     }
 
     /// Keeps every row this view counts. Fails on an old view whose rows may be gone already.
-    fn pin(&self, requested: Revision) -> Result<Pin<E>, ReadError> {
+    pub(crate) fn pin(&self, requested: Revision) -> Result<Pin<E>, ReadError> {
         let pin = self.common.pin(self.state.mark);
         pin.ok_or_else(|| ReadError::Compacted { requested, mark: self.common.mark() })
     }
@@ -114,6 +115,7 @@ impl<E: KvEngine> ReadView<E> {
                     let numbers = [row.create, row.modified, row.version, row.lease];
                     rows.add((row.modified, row.sub), None, |out| encode_parts(key, row.value, numbers, out));
                 }
+                ControlFlow::Continue(())
             })?;
             // A deletion at or below the mark never counts, so the log from the mark on holds all that do.
             let after = (window.start() - 1).max(self.state.mark).max(0);
@@ -139,7 +141,8 @@ impl<E: KvEngine> ReadView<E> {
         while let Some(range) = open.pop() {
             let mut histogram = Histogram::new(range);
             self.each_version(revision, |key, row, _| {
-                histogram.add(row.modified, key.len() + row.value.len())
+                histogram.add(row.modified, key.len() + row.value.len());
+                ControlFlow::Continue(())
             })?;
             log_rows_since(&self.snapshot, self.state.mark.max(0), revision, |main, _, row| {
                 histogram.add(main, row.key.len());
@@ -160,19 +163,20 @@ impl<E: KvEngine> ReadView<E> {
         Ok(windows)
     }
 
-    /// Every version written up to `revision` with the revision that superseded it, `MAX` for none.
-    fn each_version(
+    /// Every version written up to `revision` with the revision that superseded it, `MAX` for none; until `visit`
+    /// breaks.
+    pub(crate) fn each_version(
         &self,
         revision: Revision,
-        mut visit: impl FnMut(&[u8], RowRef<'_>, Revision),
+        mut visit: impl FnMut(&[u8], RowRef<'_>, Revision) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let options = CursorOptions { upper: None, bulk: true };
         let mut latest = self.snapshot.cursor(Family::Latest, options);
         latest.seek(&[]);
         while let Some((key, value)) = latest.item() {
             let row = parse_latest(value)?;
-            if row.modified <= revision {
-                visit(key, row, Revision::MAX);
+            if row.modified <= revision && visit(key, row, Revision::MAX).is_break() {
+                return Ok(());
             }
             latest.next();
         }
@@ -183,7 +187,9 @@ impl<E: KvEngine> ReadView<E> {
             let parsed = parse_hist_key(key)?;
             if parsed.modified <= revision && !hist_is_dead(key, value, self.state.mark) {
                 let (row, superseded_by) = parse_hist_value(&parsed, value)?;
-                visit(&parsed.key()?, row, superseded_by);
+                if visit(&parsed.key()?, row, superseded_by).is_break() {
+                    return Ok(());
+                }
             }
             hist.next();
         }
@@ -258,9 +264,7 @@ impl Rows {
     /// Adds a row: etcd's key for it, with the mark of a deletion, and its value.
     fn add(&mut self, place: Place, mark: Option<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&(place.0 as u64).to_be_bytes());
-        self.bytes.push(b'_');
-        self.bytes.extend_from_slice(&u64::from(place.1).to_be_bytes());
+        file_key(place.0, place.1, &mut self.bytes);
         self.bytes.extend(mark);
         encode(&mut self.bytes);
         self.rows.push((place, start, self.bytes.len()));

@@ -43,6 +43,14 @@ fn check_reads<E: KvEngine>(view: &Arc<ReadView<E>>, model: &Model, probes: &[Ra
         assert_eq!(hash.hash, model.hash_kv(revision), "hash at {revision}");
     }
     assert_eq!(view.hash_kv(0).unwrap().hash, model.hash_kv(model.revision));
+    let mut rows = Vec::new();
+    let all = view.each_file_row(|key, value| {
+        rows.push((key.to_vec(), value.to_vec()));
+        std::ops::ControlFlow::Continue(())
+    });
+    rows.sort();
+    let expected: Vec<_> = model.file_rows().into_iter().map(|(_, _, key, value)| (key, value)).collect();
+    assert_eq!((all, rows), (Ok(()), expected));
 }
 
 /// A list read page by page gives what it gives in one piece, with every page's own count.

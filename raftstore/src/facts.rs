@@ -111,6 +111,13 @@ impl Facts {
     }
 }
 
+impl MembershipRow {
+    /// The membership as clients see it.
+    pub fn members(&self) -> Members {
+        members(self)
+    }
+}
+
 /// The membership as clients see it.
 pub(crate) fn members(row: &MembershipRow) -> Members {
     let voters: Vec<_> = row.stored.voter_ids().collect();

@@ -18,8 +18,6 @@ pub enum Feature {
     Auth,
     /// The JSON gateway under `/v3/`.
     Gateway,
-    /// Snapshots in etcd's file format.
-    Snapshot,
     /// The lock and election services (the clients' own recipes need only keys and leases).
     Locks,
 }
@@ -30,15 +28,13 @@ impl Feature {
         match self {
             Self::Auth => "auth",
             Self::Gateway => "gateway",
-            Self::Snapshot => "snapshot",
             Self::Locks => "locks",
         }
     }
 }
 
 /// What Keelson lacks; all of it answers "unimplemented", nothing half.
-pub const MISSING_IN_KEELSON: &[Feature] =
-    &[Feature::Auth, Feature::Gateway, Feature::Snapshot, Feature::Locks];
+pub const MISSING_IN_KEELSON: &[Feature] = &[Feature::Auth, Feature::Gateway, Feature::Locks];
 
 /// Whether a server lacks a feature by the list alone, without asking it.
 pub fn listed(kind: Kind, feature: Feature) -> bool {
@@ -74,12 +70,6 @@ pub async fn lacks(cluster: &Cluster, feature: Feature) -> bool {
             let answer = lock.unlock(UnlockRequest { key: "nothing".into() }).await;
             answer.is_err_and(|status| status.code() == Code::Unimplemented)
         }
-        Feature::Snapshot => match client.maintenance().snapshot(pb::SnapshotRequest {}).await {
-            Err(status) => status.code() == Code::Unimplemented,
-            Ok(stream) => {
-                stream.into_inner().message().await.is_err_and(|status| status.code() == Code::Unimplemented)
-            }
-        },
     };
     assert!(missing, "{feature:?} is there now: remove it from MISSING_IN_KEELSON");
     println!("SKIPPED: Keelson does not have {feature:?} yet");

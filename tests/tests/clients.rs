@@ -43,7 +43,7 @@ fn succeed(program: &Path, arguments: &[&str], wanted_lines: usize) {
 /// The features this server lacks, as the programs' flag wants them.
 async fn without(cluster: &Cluster) -> String {
     let mut names = Vec::new();
-    for feature in [Feature::Auth, Feature::Gateway, Feature::Snapshot, Feature::Locks] {
+    for feature in [Feature::Auth, Feature::Gateway, Feature::Locks] {
         if lacks(cluster, feature).await {
             names.push(feature.name());
         }

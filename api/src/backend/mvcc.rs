@@ -1,13 +1,14 @@
 //! The view of the real store, whatever its engine.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_mvcc::{
     KvEngine, ReadView, Reader,
     types::{
-        Alarm, KeyRange, KeyValue, Lease, LeaseId, RangeOptions, RangeReply, ReadError, Revision, Txn,
-        TxnReply,
+        Alarm, KeyRange, KeyValue, Lease, LeaseId, LogPosition, RangeOptions, RangeReply, ReadError,
+        Revision, Txn, TxnReply,
     },
 };
 
@@ -75,6 +76,18 @@ impl<E: KvEngine> View for ReadView<E> {
 
     fn meta(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         self.meta(key)
+    }
+
+    fn applied(&self) -> Option<LogPosition> {
+        self.applied()
+    }
+
+    fn membership(&self) -> Option<Bytes> {
+        self.membership().map(|(_, row)| row)
+    }
+
+    fn each_file_row(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), ReadError> {
+        self.each_file_row(visit)
     }
 
     fn size_bytes(&self) -> u64 {

@@ -4,15 +4,12 @@
 //! Defragment and MoveLeader answer without a header, as in etcd; Snapshot sends a bbolt file or nothing (rule 16).
 //! Source: etcd `server/etcdserver/api/v3rpc/maintenance.go`, `server/etcdserver/version`.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
-use futures::Stream;
-use keelson_mvcc::types::{Alarm, AlarmKind, Command, Outcome};
+use keelson_mvcc::types::{Alarm, AlarmKind, Command, Outcome, ReadError};
 use keelson_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
     DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
     maintenance_server::Maintenance,
 };
 use tonic::{Request, Response, Status};
@@ -23,6 +20,7 @@ use crate::{
     call::{Call, OnLearner},
     errors,
     options::QUOTA_BYTES_DEFAULT,
+    snapshot::{self, SnapshotStream},
     state::{AppState, Size},
     validate::ClusterVersion,
 };
@@ -73,7 +71,7 @@ impl Maintenance for MaintenanceService {
             problems.push(errors::NO_LEADER.text.to_owned());
         }
         problems.extend(view.alarms().into_iter().map(alarm_text));
-        let target = downgrade_target(&*view)?;
+        let target = downgrade_target(&*view).map_err(errors::from_read)?;
         let quota_bytes = state.options.quota_bytes;
         Ok(Response::new(StatusResponse {
             header: Some(state.header(view.revision())),
@@ -125,14 +123,14 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(HashKvResponse { header, hash, compact_revision, hash_revision }))
     }
 
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = SnapshotStream;
 
     async fn snapshot(
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.0.admit_stream(request.metadata().as_ref(), OnLearner::Allowed)?;
-        Err(Status::unimplemented("snapshots in etcd's file format are not supported by this version"))
+        Ok(Response::new(snapshot::stream(self.0.clone())))
     }
 
     async fn move_leader(
@@ -165,7 +163,7 @@ impl Maintenance for MaintenanceService {
             2 => {
                 state.linearize(&call).await?;
                 // etcd logs a failed cancellation and answers as if it had worked.
-                if downgrade_target(&*state.view())?.is_some() {
+                if downgrade_target(&*state.view()).map_err(errors::from_read)?.is_some() {
                     state.propose(Command::MetaSet { key: row, value: Bytes::new() }, &call).await?;
                 }
             }
@@ -191,7 +189,7 @@ async fn validate_downgrade(state: &AppState, version: &str, call: &Call) -> Res
     if !current.may_downgrade_to(target) {
         return Err(errors::INVALID_DOWNGRADE_TARGET_VERSION.into());
     }
-    if downgrade_target(&*state.view())?.is_some() {
+    if downgrade_target(&*state.view()).map_err(errors::from_read)?.is_some() {
         return Err(errors::DOWNGRADE_IN_PROCESS.into());
     }
     Ok(target)
@@ -202,8 +200,9 @@ fn cluster_version(state: &AppState) -> Result<ClusterVersion, Status> {
         .map_err(|_| errors::CLUSTER_VERSION_UNAVAILABLE.into())
 }
 
-fn downgrade_target(view: &dyn View) -> Result<Option<String>, Status> {
-    let row = view.meta(DOWNGRADE_ROW).map_err(errors::from_read)?;
+/// The version a downgrade under way leads to.
+pub(crate) fn downgrade_target(view: &dyn View) -> Result<Option<String>, ReadError> {
+    let row = view.meta(DOWNGRADE_ROW)?;
     Ok(row.map(|row| String::from_utf8_lossy(&row).into_owned()))
 }
 

@@ -32,14 +32,14 @@ const TRANSACTION: u64 = 2;
 const _: () = assert!(PAGE_HEADER_BYTES + META_BYTES <= PAGE_BYTES);
 
 /// A database file being written.
-pub struct Writer<W> {
+pub(super) struct Writer<W> {
     out: W,
     next_page: u64,
     buckets: Vec<(Vec<u8>, u64)>,
 }
 
 /// A bucket being written. Rows go in by [`Bucket::put`], in rising order of keys.
-pub struct Bucket<'w, W> {
+pub(super) struct Bucket<'w, W> {
     writer: &'w mut Writer<W>,
     name: Vec<u8>,
     levels: Vec<Node>,
@@ -66,15 +66,18 @@ impl<W: Write + Seek> Writer<W> {
     ///
     /// # Errors
     /// `out` cannot be written.
-    pub fn new(mut out: W) -> io::Result<Self> {
+    pub(super) fn new(mut out: W) -> io::Result<Self> {
         out.seek(SeekFrom::Start(0))?;
         out.write_all(&[0; 2 * PAGE_BYTES])?;
         Ok(Writer { out, next_page: FIRST_DATA_PAGE, buckets: Vec::new() })
     }
 
     /// Starts a bucket. Buckets may come in any order, each once.
-    pub fn bucket(&mut self, name: &str) -> Bucket<'_, W> {
-        assert!(self.buckets.iter().all(|(known, _)| known != name.as_bytes()), "bucket {name} is written once");
+    pub(super) fn bucket(&mut self, name: &str) -> Bucket<'_, W> {
+        assert!(
+            self.buckets.iter().all(|(known, _)| known != name.as_bytes()),
+            "bucket {name} is written once"
+        );
         Bucket { writer: self, name: name.as_bytes().to_vec(), levels: vec![Node::default()], last_key: None }
     }
 
@@ -82,7 +85,7 @@ impl<W: Write + Seek> Writer<W> {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn finish(mut self) -> io::Result<u64> {
+    pub(super) fn finish(mut self) -> io::Result<u64> {
         self.buckets.sort();
         let mut root = Node::default();
         for (name, page) in std::mem::take(&mut self.buckets) {
@@ -142,7 +145,7 @@ impl<W: Write + Seek> Bucket<'_, W> {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert!(!key.is_empty(), "bbolt has no empty keys");
         assert!(self.last_key.as_deref().is_none_or(|last| last < key), "rows of a bucket rise");
         self.last_key = Some(key.to_vec());
@@ -153,7 +156,7 @@ impl<W: Write + Seek> Bucket<'_, W> {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub(super) fn finish(mut self) -> io::Result<()> {
         let mut level = 0;
         let root = loop {
             let node = std::mem::take(&mut self.levels[level]);
@@ -231,7 +234,9 @@ fn meta_page(page: u64, root_page: u64, end_page: u64) -> Vec<u8> {
 
 /// FNV-1a of 64 bits.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -269,7 +274,8 @@ mod tests {
         for index in 0..u16::from_le_bytes([bytes[10], bytes[11]]) as usize {
             let element = &bytes[PAGE_HEADER_BYTES + index * ELEMENT_BYTES..];
             if flags == FLAG_LEAF {
-                let (position, key, value) = (short(&element[4..]), short(&element[8..]), short(&element[12..]));
+                let (position, key, value) =
+                    (short(&element[4..]), short(&element[8..]), short(&element[12..]));
                 row(&element[position..][..key], &element[position + key..][..value]);
             } else {
                 assert_eq!(flags, FLAG_BRANCH);
@@ -296,15 +302,17 @@ mod tests {
     #[test]
     fn rows_come_back_from_trees_of_every_height() {
         for count in [0u64, 1, 70, 100, 20_000, 200_000] {
-            let rows: Vec<_> =
-                (0..count).map(|row| (row.to_be_bytes().to_vec(), vec![row as u8; (row % 40) as usize])).collect();
+            let rows: Vec<_> = (0..count)
+                .map(|row| (row.to_be_bytes().to_vec(), vec![row as u8; (row % 40) as usize]))
+                .collect();
             check(&rows);
         }
     }
 
     #[test]
     fn a_row_larger_than_a_page_overflows() {
-        let rows: Vec<_> = (0..50u64).map(|row| (row.to_be_bytes().to_vec(), vec![7; (row * 700) as usize])).collect();
+        let rows: Vec<_> =
+            (0..50u64).map(|row| (row.to_be_bytes().to_vec(), vec![7; (row * 700) as usize])).collect();
         check(&rows);
     }
 

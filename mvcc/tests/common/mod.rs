@@ -285,43 +285,58 @@ impl Model {
         Ok(found)
     }
 
-    /// HashKV by the book: what etcd's file holds once compaction is through, in its order, and of that what its
-    /// hasher does not skip.
-    pub fn hash_kv(&self, revision: Revision) -> u32 {
-        let newest_at = |revision: Revision| -> BTreeSet<(Revision, u32)> {
-            let mut newest = BTreeMap::new();
-            for change in self.changes.iter().filter(|change| change.revision <= revision) {
-                newest.insert(change.kv.key.clone(), change);
-            }
-            let alive = newest.values().filter(|change| change.kind == EventKind::Put);
-            alive.map(|change| (change.revision, change.sub)).collect()
-        };
-        let (at_mark, keep) = (newest_at(self.mark), newest_at(revision));
-        let mut hash = crc32c::crc32c(b"key");
+    /// What etcd's file holds once compaction is through, in its order: place, whether a deletion, key and value.
+    pub fn file_rows(&self) -> Vec<((Revision, u32), bool, Vec<u8>, Vec<u8>)> {
+        let at_mark = self.newest_at(self.mark);
+        let mut rows = Vec::new();
         for change in &self.changes {
             let place = (change.revision, change.sub);
             let tombstone = change.kind == EventKind::Delete;
             let in_file = change.revision > self.mark
                 || at_mark.contains(&place)
                 || (tombstone && change.revision == self.mark);
-            let skipped = change.revision > revision
-                || (change.revision <= self.mark && !keep.is_empty() && !keep.contains(&place))
-                || (tombstone && change.revision == self.mark);
-            if !in_file || skipped {
+            if !in_file {
                 continue;
             }
-            let mut bytes = change.revision.to_be_bytes().to_vec();
-            bytes.push(b'_');
-            bytes.extend(u64::from(change.sub).to_be_bytes());
+            let mut key = change.revision.to_be_bytes().to_vec();
+            key.push(b'_');
+            key.extend(u64::from(change.sub).to_be_bytes());
             let kv = match change.kind {
                 EventKind::Put => change.kv.clone(),
                 EventKind::Delete => {
-                    bytes.push(b't');
+                    key.push(b't');
                     KeyValue { key: change.kv.key.clone(), ..KeyValue::default() }
                 }
             };
-            encode_key_value(&kv, &mut bytes);
-            hash = crc32c::crc32c_append(hash, &bytes);
+            let mut value = Vec::new();
+            encode_key_value(&kv, &mut value);
+            rows.push((place, tombstone, key, value));
+        }
+        rows
+    }
+
+    /// The versions alive at a revision.
+    fn newest_at(&self, revision: Revision) -> BTreeSet<(Revision, u32)> {
+        let mut newest = BTreeMap::new();
+        for change in self.changes.iter().filter(|change| change.revision <= revision) {
+            newest.insert(change.kv.key.clone(), change);
+        }
+        let alive = newest.values().filter(|change| change.kind == EventKind::Put);
+        alive.map(|change| (change.revision, change.sub)).collect()
+    }
+
+    /// HashKV by the book: of what is in etcd's file, what its hasher does not skip.
+    pub fn hash_kv(&self, revision: Revision) -> u32 {
+        let keep = self.newest_at(revision);
+        let mut hash = crc32c::crc32c(b"key");
+        for ((main, sub), tombstone, key, value) in self.file_rows() {
+            let skipped = main > revision
+                || (main <= self.mark && !keep.is_empty() && !keep.contains(&(main, sub)))
+                || (tombstone && main == self.mark);
+            if !skipped {
+                hash = crc32c::crc32c_append(hash, &key);
+                hash = crc32c::crc32c_append(hash, &value);
+            }
         }
         hash
     }

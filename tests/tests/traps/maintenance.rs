@@ -120,7 +120,7 @@ async fn a_corrupt_alarm_refuses_writes_with_data_loss() {
 
 #[tokio::test]
 async fn a_snapshot_ends_with_the_hash_of_a_whole_file() {
-    alone_with(Feature::Snapshot, async |client| {
+    alone(async |client| {
         settled(&client).await;
         for number in 0..50 {
             put(&client, &format!("k{number}"), &"v".repeat(1000)).await;
