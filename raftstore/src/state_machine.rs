@@ -31,6 +31,7 @@ use openraft::async_runtime::AsyncRuntime;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
 use parking_lot::{Mutex, RwLock};
+use tracing::debug_span;
 
 use crate::batch::{self, BatchId};
 use crate::codec::MembershipRow;
@@ -238,9 +239,12 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         self.finish_flush().map_err(io::Error::other)?;
 
         let mark_before = self.store.view().compacted();
-        let applied = self.store.apply(&entries).map_err(io::Error::other)?;
+        let applied = debug_span!("mvcc.apply", index = last.index, entries = entries.len())
+            .in_scope(|| self.store.apply(&entries))
+            .map_err(io::Error::other)?;
         around.flush.unflushed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        around.hub.publish(&applied.events, applied.view.revision());
+        debug_span!("watch.publish", revision = applied.view.revision())
+            .in_scope(|| around.hub.publish(&applied.events, applied.view.revision()));
         if !applied.leases.is_empty()
             && let Some(observer) = &*around.lease_observer.read()
         {
@@ -260,6 +264,7 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
             around.facts.set_membership(row, around.member);
         }
         around.applied.advance(last.index + 1);
+        let _replying = debug_span!("raft.reply", index = last.index).entered();
         let mut replies = applied.replies.into_iter();
         let mut position = 0;
         around.proposals.applied(batches.into_iter().map(|(at, id)| {

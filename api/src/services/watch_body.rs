@@ -120,6 +120,7 @@ impl WatchBody {
 
     /// Encodes frames into pieces for the socket.
     fn encode(&mut self, frames: Vec<Frame>) {
+        let _sending = tracing::debug_span!("watch.send", frames = frames.len()).entered();
         let bytes_max = self.state.options.message_bytes_max();
         let header = self.state.header(0);
         let mut buffer = BytesMut::new();

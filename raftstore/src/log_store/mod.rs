@@ -219,6 +219,7 @@ impl Log {
         entries: impl IntoIterator<Item = Entry>,
         callback: IOFlushed<Types<RT>>,
     ) {
+        let _appending = tracing::debug_span!("log.append").entered();
         let mut records = Vec::new();
         {
             let mut state = self.state.lock();
@@ -264,6 +265,7 @@ impl Log {
 
     /// One operation of `in_flight` is through; on an error nothing is durable and nothing more will be.
     fn completed(&self, ok: bool) {
+        let _completing = tracing::debug_span!("log.durable").entered();
         let mut state = self.state.lock();
         let durable_next = state.in_flight.complete();
         if !ok {

@@ -30,3 +30,21 @@ fn the_documents_that_readers_look_for_exist() {
     let missing = wanted.iter().filter(|path| !repository::root().join(path).exists());
     report(missing.map(|path| format!("{path} is missing: write it")).collect());
 }
+
+/// `docs/rules.md` says which test holds which rule; a test that is renamed takes its line along.
+#[test]
+fn tests_named_beside_the_rules_exist() {
+    let sources = repository::files(&[".rs"]);
+    let rules = repository::files(&["docs/rules.md"]).remove(0).text;
+    let named = rules.split('`').skip(1).step_by(2);
+    let tests = named.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()));
+    let mut tests = tests.peekable();
+    assert!(tests.peek().is_some(), "docs/rules.md names tests in backticks");
+    let exists = |name: &str| sources.iter().any(|file| file.text.contains(&format!("fn {name}")));
+    report(
+        tests
+            .filter(|name| !exists(name))
+            .map(|name| format!("docs/rules.md names {name}, which no source has"))
+            .collect(),
+    );
+}
