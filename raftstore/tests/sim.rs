@@ -80,17 +80,28 @@ fn a_member_that_has_stopped_leaves_the_store_alone() {
     let mut runtime = SimRuntime::with_seed(5);
     runtime.block_on(async {
         let mut cluster = Cluster::<SimRuntime>::started(3).await;
-        let leader = cluster.leader().await;
-        let slow = 1 + leader % 3;
-        cluster.put(slow, "before", "v").await.expect("applied");
-        cluster.machines[&slow].sync_us.store(100_000, Ordering::Relaxed);
-        cluster.put(leader, "during", "v").await.expect("applied");
-        cluster.stop(slow).await;
-        let engine = cluster.machines[&slow].engine.clone();
-        let applied = || Store::open(engine.clone(), StoreOptions::default()).expect("opens").applied();
-        let at_stop = applied();
-        SimRuntime::sleep(Duration::from_secs(1)).await;
-        assert_eq!(applied(), at_stop);
+        for sync_us in [20_000, 40_000, 60_000, 80_000] {
+            let leader = cluster.leader().await;
+            let slow = 1 + leader % 3;
+            cluster.put(slow, "before", "v").await.expect("applied");
+            cluster.machines[&slow].sync_us.store(sync_us, Ordering::Relaxed);
+            let node = cluster.node(leader).clone();
+            let puts = SimRuntime::spawn(async move {
+                for _ in 0..200 {
+                    put(&node, "during", Bytes::from_static(b"v")).await.expect("applied");
+                }
+            });
+            SimRuntime::sleep(Duration::from_millis(30)).await;
+            cluster.stop(slow).await;
+            let engine = cluster.machines[&slow].engine.clone();
+            let applied = || Store::open(engine.clone(), StoreOptions::default()).expect("opens").applied();
+            let at_stop = applied();
+            SimRuntime::sleep(Duration::from_secs(1)).await;
+            assert_eq!(applied(), at_stop);
+            puts.await.expect("two of three go on");
+            cluster.machines[&slow].sync_us.store(200, Ordering::Relaxed);
+            cluster.start(slow, Begin::Join).await.expect("starts again");
+        }
     });
 }
 
