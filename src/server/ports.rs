@@ -100,8 +100,11 @@ impl Serving {
         let grpc_metrics = GrpcMetrics::new(registry, runtimes.max(1), config.metrics_extensive);
         let slow = config.checks.warning_unary_request;
         process::register(registry);
-        let http_options =
-            HttpOptions::new(Arc::new(health::Health(state.clone())), registry.clone(), metrics.clone());
+        let source = Arc::new(health::Health(state.clone()));
+        let http_options = HttpOptions {
+            read_timeout: state.options.request_timeout(),
+            ..HttpOptions::new(source, registry.clone(), metrics.clone())
+        };
         let access = AccessControl::new(
             config.security.cors.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             config.security.host_whitelist.clone().unwrap_or_else(|| vec!["*".to_owned()]),

@@ -250,6 +250,27 @@ async fn a_removal_that_would_cost_the_quorum_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn adding_while_one_is_down_is_refused_unless_the_check_is_off() {
+    for kind in kinds() {
+        for strict in [true, false] {
+            let flag = format!("--strict-reconfig-check={strict}");
+            let options = Options::new(kind, 3).quick().flag("--log-level=info").flag(flag);
+            let mut cluster = Cluster::start(options).await.expect("the servers start");
+            let leader = cluster.leader(READY_WAIT).await.expect("a leader");
+            let rest = shell(&cluster, &[leader, (leader + 2) % 3]);
+            cluster.member_mut((leader + 1) % 3).kill();
+            pause_thread(Duration::from_secs(1));
+            let add = ["member", "add", "m4", "--peer-urls=http://127.0.0.1:9"];
+            if strict {
+                refused(&rest, &add, "etcdserver: unhealthy cluster");
+            } else {
+                done(&rest, &add);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_of_another_cluster_is_not_listened_to() {
     for kind in kinds() {
         let mut cluster = start(kind, 3).await;
