@@ -24,10 +24,10 @@ pub(super) async fn run(what: AutoCompaction, state: AppState) {
     let mut plan = Plan::new(what);
     loop {
         let due = plan.sample(state.clock.now(), state.view().revision());
-        if let Some(revision) = due.filter(|_| state.consensus.status().is_leader) {
-            if compact(&state, revision).await {
-                plan.compacted(state.clock.now(), revision);
-            }
+        if let Some(revision) = due.filter(|_| state.consensus.status().is_leader)
+            && compact(&state, revision).await
+        {
+            plan.compacted(state.clock.now(), revision);
         }
         state.clock.sleep(plan.interval()).await;
     }
