@@ -7,7 +7,7 @@
 use std::pin::Pin;
 
 use futures::{Stream, stream};
-use keelson_mvcc::types::{Command, Outcome};
+use keelson_mvcc::types::{AlarmKind, Command, Outcome};
 use keelson_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
@@ -42,7 +42,7 @@ impl Lease for LeaseService {
         let LeaseGrantRequest { id: wanted, ttl } = request.into_inner();
         state.check_quota(LEASE_COST_BYTES, &call).await?;
         if ttl > LEASE_TTL_S_MAX {
-            return Err(errors::LEASE_TTL_TOO_LARGE.into());
+            return Err(refuse_ttl(state, &call).await);
         }
         let ttl_s = state.leases.effective_ttl_s(ttl);
         let mut attempts = ID_ATTEMPTS;
@@ -130,6 +130,23 @@ impl Lease for LeaseService {
             .map(|id| LeaseStatus { id })
             .collect();
         Ok(Response::new(LeaseLeasesResponse { header: Some(state.header_now()), leases }))
+    }
+}
+
+/// Why a grant is refused whose time to live is too large. etcd finds that out when it applies the grant, so a raised
+/// alarm refuses it first.
+async fn refuse_ttl(state: &AppState, call: &Call) -> Status {
+    if let Err(status) = state.linearize(call).await {
+        return status;
+    }
+    let alarms = state.view().alarms();
+    let raised = |kind| alarms.iter().any(|alarm| alarm.kind == kind);
+    if raised(AlarmKind::Corrupt) {
+        errors::CORRUPT.into()
+    } else if raised(AlarmKind::NoSpace) {
+        errors::NO_SPACE.into()
+    } else {
+        errors::LEASE_TTL_TOO_LARGE.into()
     }
 }
 

@@ -218,11 +218,15 @@ fn alarm_member(alarm: Alarm) -> AlarmMember {
     AlarmMember { member_id: alarm.member, alarm: alarm.kind as i32 }
 }
 
-/// An alarm as `Status.errors` shows it; the trailing space is etcd's.
+/// An alarm as `Status.errors` shows it: the message printed, without fields that are zero, and with a space at the
+/// end.
 fn alarm_text(alarm: Alarm) -> String {
     let kind = match alarm.kind {
         AlarmKind::NoSpace => "NOSPACE",
         AlarmKind::Corrupt => "CORRUPT",
     };
-    format!("memberID:{} alarm:{kind} ", alarm.member)
+    match alarm.member {
+        0 => format!("alarm:{kind} "),
+        member => format!("memberID:{member} alarm:{kind} "),
+    }
 }

@@ -58,6 +58,12 @@ async fn a_grant_gets_at_least_the_shortest_time() {
     }
     let too_long = pb::LeaseGrantRequest { ttl: 9_000_000_001, id: 0 };
     assert_error(member.lease().lease_grant(too_long).await, errors::LEASE_TTL_TOO_LARGE);
+    // A raised alarm refuses it before anybody looks at the time.
+    for (alarm, error) in [(1, errors::NO_SPACE), (2, errors::CORRUPT)] {
+        let request = pb::AlarmRequest { action: 1, member_id: 1, alarm };
+        member.maintenance().alarm(request).await.unwrap();
+        assert_error(member.lease().lease_grant(too_long).await, error);
+    }
 }
 
 #[tokio::test]

@@ -32,10 +32,12 @@ async fn status_tells_what_this_member_knows() {
     assert!(status.errors.is_empty() && !status.is_learner);
 
     alarms(&member, alarm(1, 1, 1)).await;
+    alarms(&member, alarm(1, 0, 1)).await;
     member.control().leader = None;
     let status = member.maintenance().status(pb::StatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.leader, 0);
-    assert_eq!(status.errors, ["etcdserver: no leader", "memberID:1 alarm:NOSPACE "]);
+    // A zero is not printed.
+    assert_eq!(status.errors, ["etcdserver: no leader", "alarm:NOSPACE ", "memberID:1 alarm:NOSPACE "]);
 }
 
 #[tokio::test]
