@@ -19,6 +19,9 @@ use keelson_mvcc::types::{
 
 pub use keelson_raftstore::consensus::Consensus;
 
+/// Takes key and value of a row.
+pub type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// The store at one applied position: immutable, cheap to hold.
 pub trait View: Send + Sync + 'static {
     /// The newest revision.
@@ -54,7 +57,7 @@ pub trait View: Send + Sync + 'static {
     /// The bytes of [`keelson_raftstore::codec::MembershipRow`], once there is a membership.
     fn membership(&self) -> Option<Bytes>;
     /// Every row of etcd's own file, key and value, in no order; until `visit` breaks.
-    fn each_file_row(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), ReadError>;
+    fn each_file_row(&self, visit: &mut VisitRow<'_>) -> Result<(), ReadError>;
     /// Bytes the engine holds on disk.
     fn size_bytes(&self) -> u64;
     /// Bytes the engine's live rows take.

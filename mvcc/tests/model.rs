@@ -49,7 +49,7 @@ fn check_reads<E: KvEngine>(view: &Arc<ReadView<E>>, model: &Model, probes: &[Ra
         std::ops::ControlFlow::Continue(())
     });
     rows.sort();
-    let expected: Vec<_> = model.file_rows().into_iter().map(|(_, _, key, value)| (key, value)).collect();
+    let expected: Vec<_> = model.file_rows().into_iter().map(|row| (row.key, row.value)).collect();
     assert_eq!((all, rows), (Ok(()), expected));
 }
 

@@ -1,6 +1,5 @@
 //! The view of the real store, whatever its engine.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use keelson_mvcc::{
     },
 };
 
-use super::{ReadAccess, View};
+use super::{ReadAccess, View, VisitRow};
 
 impl<E: KvEngine> ReadAccess for Reader<E> {
     fn view(&self) -> Arc<dyn View> {
@@ -86,7 +85,7 @@ impl<E: KvEngine> View for ReadView<E> {
         self.membership().map(|(_, row)| row)
     }
 
-    fn each_file_row(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), ReadError> {
+    fn each_file_row(&self, visit: &mut VisitRow<'_>) -> Result<(), ReadError> {
         self.each_file_row(visit)
     }
 

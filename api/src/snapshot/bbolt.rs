@@ -245,8 +245,10 @@ mod tests {
 
     use super::*;
 
+    type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
     /// A reader just large enough to walk what the writer wrote.
-    fn read(file: &[u8]) -> Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
+    fn read(file: &[u8]) -> Vec<(String, Rows)> {
         let meta = &file[PAGE_BYTES + PAGE_HEADER_BYTES..][..META_BYTES];
         assert_eq!(&meta[..4], &MAGIC.to_le_bytes());
         assert_eq!(u64::from_le_bytes(meta[56..64].try_into().unwrap()), fnv1a(&meta[..56]));

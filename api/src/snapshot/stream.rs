@@ -117,7 +117,7 @@ async fn blocking<T: Send + 'static>(
 
 fn status(error: &SnapshotError) -> Status {
     if let SnapshotError::Read(read) = error {
-        return errors::from_read(read.clone()).into();
+        return errors::from_read(read.clone());
     }
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     tracing::error!(%error, cause, "a snapshot failed");

@@ -49,6 +49,14 @@ impl Default for Model {
     }
 }
 
+/// A row of etcd's file.
+pub struct FileRow {
+    pub place: (Revision, u32),
+    pub tombstone: bool,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
 /// The writes of one command on their way.
 struct Work<'m> {
     model: &'m Model,
@@ -285,8 +293,8 @@ impl Model {
         Ok(found)
     }
 
-    /// What etcd's file holds once compaction is through, in its order: place, whether a deletion, key and value.
-    pub fn file_rows(&self) -> Vec<((Revision, u32), bool, Vec<u8>, Vec<u8>)> {
+    /// What etcd's file holds once compaction is through, in its order.
+    pub fn file_rows(&self) -> Vec<FileRow> {
         let at_mark = self.newest_at(self.mark);
         let mut rows = Vec::new();
         for change in &self.changes {
@@ -310,7 +318,7 @@ impl Model {
             };
             let mut value = Vec::new();
             encode_key_value(&kv, &mut value);
-            rows.push((place, tombstone, key, value));
+            rows.push(FileRow { place, tombstone, key, value });
         }
         rows
     }
@@ -329,9 +337,10 @@ impl Model {
     pub fn hash_kv(&self, revision: Revision) -> u32 {
         let keep = self.newest_at(revision);
         let mut hash = crc32c::crc32c(b"key");
-        for ((main, sub), tombstone, key, value) in self.file_rows() {
+        for FileRow { place, tombstone, key, value } in self.file_rows() {
+            let main = place.0;
             let skipped = main > revision
-                || (main <= self.mark && !keep.is_empty() && !keep.contains(&(main, sub)))
+                || (main <= self.mark && !keep.is_empty() && !keep.contains(&place))
                 || (tombstone && main == self.mark);
             if !skipped {
                 hash = crc32c::crc32c_append(hash, &key);
