@@ -310,7 +310,7 @@ async fn random_requests() {
     }
     let compacted = compacted.len();
     assert!(
-        compacted > 10 && refused > 100,
+        compacted >= 5 && refused > 100,
         "{compacted} compactions, {refused} refusals: the mix is too tame"
     );
 }
