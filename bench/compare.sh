@@ -10,8 +10,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib/common.sh
 ensure_toolchain
 ensure_rocksdb
-tests/peers/build.sh etcd
-etcd=$(tests/peers/build.sh --path etcd)
+etcd=$(tests/peers/build.sh etcd)
 
 cargo build --release --bin keelson
 keelson=$(target_dir)/release/keelson

@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::cli::{ShapeOptions, measure};
 use crate::client::CallError;
+use crate::idle;
 use crate::load::{Options, Pace};
 use crate::peer::{Peers, Program, StartError};
 use crate::report::Report;
@@ -112,7 +113,15 @@ pub async fn run(options: CompareOptions) -> Result<(), CompareError> {
             }
         }
     }
-    let table = table(&rows);
+    let mut idle = [Vec::new(), Vec::new()];
+    for _ in 0..options.runs {
+        for (side, program) in programs.iter().enumerate() {
+            let directory = fresh_directory(&options)?;
+            let run = idle::measure(program, directory.path(), options.server_cores.as_deref()).await?;
+            idle[side].push(run);
+        }
+    }
+    let table = format!("{}\n{}", table(&rows), idle::table(idle.each_ref().map(Vec::as_slice)));
     match &options.table {
         Some(path) => write(path, &table),
         None => {
@@ -123,11 +132,7 @@ pub async fn run(options: CompareOptions) -> Result<(), CompareError> {
 }
 
 async fn one_run(options: &CompareOptions, program: &Program, row: &Row) -> Result<Report, CompareError> {
-    let parent = options.directory.clone().unwrap_or_else(std::env::temp_dir);
-    let directory = tempfile::Builder::new()
-        .prefix("keelson-bench-")
-        .tempdir_in(&parent)
-        .map_err(|source| CompareError::File { path: parent, source })?;
+    let directory = fresh_directory(options)?;
     let peers = Peers::start(program, row.nodes, directory.path(), options.server_cores.as_deref()).await?;
     let load = Options {
         endpoints: peers.endpoints.clone(),
@@ -146,6 +151,14 @@ async fn one_run(options: &CompareOptions, program: &Program, row: &Row) -> Resu
         clients: row.clients,
         source,
     })
+}
+
+fn fresh_directory(options: &CompareOptions) -> Result<tempfile::TempDir, CompareError> {
+    let parent = options.directory.clone().unwrap_or_else(std::env::temp_dir);
+    tempfile::Builder::new()
+        .prefix("keelson-bench-")
+        .tempdir_in(&parent)
+        .map_err(|source| CompareError::File { path: parent, source })
 }
 
 /// The table with medians and ratios; a ratio above 1 in throughput and below 1 elsewhere is in our favour.

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod compare;
+pub mod idle;
 pub mod load;
 pub mod peer;
 pub mod report;

@@ -194,7 +194,7 @@ async fn closed_loop(
         if issued >= run.stop_at {
             return Ok(());
         }
-        connection.call(&template, requests.next()).await?;
+        connection.call(&template, requests.next_frame()).await?;
         run.record(issued);
     }
 }
@@ -211,7 +211,7 @@ async fn open_loop(
     let mut due = offset;
     while due < run.stop_at {
         run.clock.sleep_until(due).await;
-        connection.call(&template, requests.next()).await?;
+        connection.call(&template, requests.next_frame()).await?;
         run.record(due);
         due += interval;
     }

@@ -41,10 +41,13 @@ pub enum StartError {
 
 /// Running members of one server.
 pub struct Peers {
+    program: Program,
     members: Vec<Child>,
+    commands: Vec<Command>,
+    logs: Vec<PathBuf>,
     /// Client endpoints, `host:port`.
     pub endpoints: Vec<String>,
-    /// Time from the start of the first process to the first linearizable read.
+    /// Time from the start of the first process to the first linearizable read of the last member.
     pub ready_after: Duration,
 }
 
@@ -70,9 +73,14 @@ impl Peers {
             .enumerate()
             .map(|(node, (_, peer))| format!("n{node}=http://127.0.0.1:{peer}"))
             .collect();
-        let clock = Clock::start();
-        let mut peers = Peers { members: Vec::new(), endpoints: Vec::new(), ready_after: Duration::ZERO };
-        let mut logs = Vec::new();
+        let mut peers = Peers {
+            program: program.clone(),
+            members: Vec::new(),
+            commands: Vec::new(),
+            logs: Vec::new(),
+            endpoints: Vec::new(),
+            ready_after: Duration::ZERO,
+        };
         for (node, (client, peer)) in ports.iter().enumerate() {
             let data = directory.join(format!("{}-{node}", program.name));
             std::fs::create_dir_all(&data).map_err(io(format!("create {}", data.display())))?;
@@ -101,17 +109,46 @@ impl Peers {
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().map_err(io("share the log".into()))?)
                 .stderr(log);
-            let child = command.spawn().map_err(io(format!("start {}", program.binary.display())))?;
-            peers.members.push(child);
+            peers.commands.push(command);
             peers.endpoints.push(format!("127.0.0.1:{client}"));
-            logs.push(log_path);
+            peers.logs.push(log_path);
         }
-        for node in 0..nodes {
-            peers.wait_ready(program, node, &logs[node], clock).await?;
-        }
-        peers.ready_after = clock.elapsed();
+        peers.launch().await?;
         peers.leader_first().await;
         Ok(peers)
+    }
+
+    /// Kills every member and starts it again on what it left.
+    ///
+    /// # Errors
+    /// As [`Peers::start`].
+    pub async fn restart(&mut self) -> Result<(), StartError> {
+        self.kill();
+        self.launch().await
+    }
+
+    async fn launch(&mut self) -> Result<(), StartError> {
+        let clock = Clock::start();
+        for command in &mut self.commands {
+            let child = command.spawn().map_err(|source| StartError::Io {
+                action: format!("start {}", self.program.binary.display()),
+                source,
+            })?;
+            self.members.push(child);
+        }
+        for node in 0..self.members.len() {
+            self.wait_ready(node, clock).await?;
+        }
+        self.ready_after = clock.elapsed();
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        for mut member in self.members.drain(..) {
+            // A member that has ended already needs no kill.
+            let _ = member.kill();
+            let _ = member.wait();
+        }
     }
 
     /// Process ids of the members.
@@ -130,17 +167,14 @@ impl Peers {
         }
     }
 
-    async fn wait_ready(
-        &mut self,
-        program: &Program,
-        node: usize,
-        log: &Path,
-        clock: Clock,
-    ) -> Result<(), StartError> {
+    async fn wait_ready(&mut self, node: usize, clock: Clock) -> Result<(), StartError> {
         const READY_WITHIN: Duration = Duration::from_secs(30);
         while clock.elapsed() < READY_WITHIN {
             if let Ok(Some(_)) = self.members[node].try_wait() {
-                return Err(StartError::Ended { name: program.name.clone(), log: log.to_owned() });
+                return Err(StartError::Ended {
+                    name: self.program.name.clone(),
+                    log: self.logs[node].clone(),
+                });
             }
             // A connection that is accepted but not answered must not be waited for: while nobody listens yet, a socket may
             // even have connected to itself.
@@ -153,20 +187,16 @@ impl Peers {
             clock.sleep_until(clock.elapsed() + Duration::from_millis(5)).await;
         }
         Err(StartError::NotReady {
-            name: program.name.clone(),
+            name: self.program.name.clone(),
             seconds: READY_WITHIN.as_secs(),
-            log: log.to_owned(),
+            log: self.logs[node].clone(),
         })
     }
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        for member in &mut self.members {
-            // A member that has ended already needs no kill.
-            let _ = member.kill();
-            let _ = member.wait();
-        }
+        self.kill();
     }
 }
 

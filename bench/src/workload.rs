@@ -74,7 +74,7 @@ impl Requests {
     }
 
     /// The next request.
-    pub fn next(&mut self) -> Bytes {
+    pub fn next_frame(&mut self) -> Bytes {
         let frame = self.frames[self.next].clone();
         self.next = (self.next + 1) % self.frames.len();
         frame

@@ -30,8 +30,8 @@ pub(crate) fn transport(inner: Arc<dyn Transport>, bug: Option<Bug>) -> Arc<dyn 
 struct Planted {
     inner: Arc<dyn Transport>,
     bug: Bug,
-    /// The last answer to a heartbeat, by member.
-    answered: Arc<Mutex<BTreeMap<MemberId, Bytes>>>,
+    /// The last answer to a heartbeat and to a question for confirmation, by member.
+    answered: Arc<Mutex<BTreeMap<(MemberId, u8), Bytes>>>,
 }
 
 impl Transport for Planted {
@@ -51,12 +51,12 @@ impl Transport for Planted {
                 (Bug::ProposalRetried, Ok(Kind::Forward), Err(error)) => {
                     Err(TransportError::Unreachable(error.to_string()))
                 }
-                (Bug::HeartbeatForged, Ok(Kind::Heartbeat), Ok(answer)) => {
-                    answered.lock().insert(to_id, answer.clone());
+                (Bug::HeartbeatForged, Ok(kind @ (Kind::Heartbeat | Kind::Confirm)), Ok(answer)) => {
+                    answered.lock().insert((to_id, kind as u8), answer.clone());
                     result
                 }
-                (Bug::HeartbeatForged, Ok(Kind::Heartbeat), Err(_)) => {
-                    answered.lock().get(&to_id).cloned().map_or(result, Ok)
+                (Bug::HeartbeatForged, Ok(kind @ (Kind::Heartbeat | Kind::Confirm)), Err(_)) => {
+                    answered.lock().get(&(to_id, kind as u8)).cloned().map_or(result, Ok)
                 }
                 _ => result,
             }
