@@ -47,7 +47,8 @@ pub(crate) enum Stream {
 pub(crate) struct EdgeIo {
     stream: Replayed<Stream>,
     guard: Option<Guard>,
-    repair: Option<Repair>,
+    /// Gone as soon as the first request was in order; boxed, because idle connections are many.
+    repair: Option<Box<Repair>>,
     stats: Arc<EdgeStats>,
     worker: usize,
     abuse: Arc<parking_lot::Mutex<Option<Abuse>>>,
@@ -170,7 +171,7 @@ impl EdgeIo {
         stats: Arc<EdgeStats>,
         worker: usize,
     ) -> Self {
-        let repair = guard.is_some().then(Repair::new);
+        let repair = guard.is_some().then(|| Box::new(Repair::new()));
         EdgeIo { stream, guard, repair, stats, worker, abuse: Arc::default() }
     }
 
@@ -222,6 +223,9 @@ impl AsyncRead for EdgeIo {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if let Some(repair) = &mut self.repair {
             repair.received(&mut buf.filled_mut()[before..]);
+            if repair.is_settled() {
+                self.repair = None;
+            }
         }
         let Some(guard) = &mut self.guard else { return Poll::Ready(Ok(())) };
         match guard.received(&buf.filled()[before..]) {

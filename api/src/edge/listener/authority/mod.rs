@@ -75,6 +75,11 @@ impl Repair {
         }
     }
 
+    /// Nothing is left to do on this connection.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Handles some of the bytes; none if only the position changes.
     fn step(&mut self, bytes: &mut [u8]) -> usize {
         match &mut self.at {
