@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_run_contains_every_kind_of_operation() {
-        let text = format!("{:?}", generate(1, Profile::Store, 5_000));
+        let text = format!("{:?}", generate(1, Profile::Store, 50_000));
         for kind in [
             "Put(",
             "Delete(",
