@@ -34,5 +34,7 @@ cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
   echo "Command: \`bench/compare.sh\`. Raw figures of every run: \`docs/benchmarks.csv\`."
   echo
   cat "$table"
+  echo
+  cat docs/benchmarks.tail.md
 } > docs/benchmarks.md
 echo "bench/compare.sh: wrote docs/benchmarks.md and $csv" >&2

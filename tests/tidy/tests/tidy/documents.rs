@@ -36,7 +36,8 @@ fn the_documents_that_readers_look_for_exist() {
 fn tests_named_beside_the_rules_exist() {
     let sources = repository::files(&[".rs"]);
     let documents = repository::files(&[".md"]);
-    let rules = &documents.iter().find(|file| file.path == "docs/rules.md").expect("docs/rules.md exists").text;
+    let rules =
+        &documents.iter().find(|file| file.path == "docs/rules.md").expect("docs/rules.md exists").text;
     let named = rules.split('`').skip(1).step_by(2);
     let tests = named.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()));
     let mut tests = tests.peekable();
