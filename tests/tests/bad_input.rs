@@ -67,15 +67,6 @@ async fn call(client: &Client, path: &'static str, body: impl Into<Bytes>) -> Re
     grpc.unary(request, PathAndQuery::from_static(path), Raw).await.map(tonic::Response::into_inner)
 }
 
-fn servers() -> Vec<Kind> {
-    let mut kinds = vec![Kind::Etcd, Kind::subject()];
-    kinds.dedup();
-    if kinds.iter().any(|kind| kind.require().is_none()) {
-        return Vec::new();
-    }
-    kinds
-}
-
 async fn start(kind: Kind, flags: &[&str]) -> Cluster {
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     let options = Options::new(kind, 1).quick().flag("--log-level=error").flag_all(&flags);
@@ -83,7 +74,7 @@ async fn start(kind: Kind, flags: &[&str]) -> Cluster {
 }
 
 async fn on_each(flags: &[&str], test: impl AsyncFn(&Cluster, Client)) {
-    for kind in servers() {
+    for kind in Kind::each(&[]) {
         println!("{kind:?}");
         let cluster = start(kind, flags).await;
         let client = Client::lazy(&cluster.member(0).client_url());

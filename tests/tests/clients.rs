@@ -11,17 +11,8 @@ use keelson_tests::missing::{Feature, lacks};
 use keelson_tests::peers::Program;
 use keelson_tests::tools::{COMMAND_WAIT, run};
 
-fn servers() -> Vec<Kind> {
-    let mut kinds = vec![Kind::Etcd, Kind::subject()];
-    kinds.dedup();
-    if kinds.iter().any(|kind| kind.require().is_none()) {
-        return Vec::new();
-    }
-    kinds
-}
-
 async fn on_each(size: usize, test: impl AsyncFn(&Cluster)) {
-    for kind in servers() {
+    for kind in Kind::each(&[]) {
         println!("{kind:?}, {size} members");
         let options = Options::new(kind, size).quick().flag("--log-level=error");
         let cluster = Cluster::start(options).await.expect("the servers start");

@@ -10,6 +10,7 @@ use keelson_tests::missing::{Feature, lacks};
 use keelson_tests::peers::Program;
 use keelson_tests::tools::{Shell, run};
 
+/// Always two, even if the one under test is etcd itself: the transcripts of both are compared.
 fn servers() -> Vec<Kind> {
     let kinds = vec![Kind::Etcd, Kind::subject()];
     if kinds.iter().any(|kind| kind.require().is_none()) {

@@ -12,19 +12,6 @@ use keelson_tests::cluster::{Cluster, Kind, Options, READY_WAIT, free_port};
 use keelson_tests::http::{get, raw};
 use tonic::{Code, Status};
 
-fn kinds() -> Vec<Kind> {
-    let mut kinds = vec![Kind::Etcd, Kind::subject()];
-    kinds.dedup();
-    if kinds.iter().any(|kind| kind.require().is_none()) {
-        return Vec::new();
-    }
-    kinds
-}
-
-fn only_keelson() -> Option<Kind> {
-    kinds().into_iter().find(|kind| *kind == Kind::Keelson)
-}
-
 /// Starts one member with flags.
 async fn start(kind: Kind, flags: &[&str]) -> Cluster {
     println!("{kind:?} {flags:?}");
@@ -62,7 +49,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, message: &
 
 #[tokio::test]
 async fn max_txn_ops_and_max_request_bytes() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--max-txn-ops=2", "--max-request-bytes=10000"]).await;
         let client = client(&cluster);
         let operations = |count: usize| {
@@ -82,7 +69,7 @@ async fn max_txn_ops_and_max_request_bytes() {
 
 #[tokio::test]
 async fn quota_backend_bytes_raises_the_alarm_and_stops_writes() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--quota-backend-bytes=1000000"]).await;
         let client = client(&cluster);
         let status = client.status().await.unwrap();
@@ -117,7 +104,7 @@ async fn quota_backend_bytes_raises_the_alarm_and_stops_writes() {
 
 #[tokio::test]
 async fn auto_compaction_periodic_keeps_so_much_history() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster =
             start(kind, &["--auto-compaction-mode=periodic", "--auto-compaction-retention=1s"]).await;
         let client = client(&cluster);
@@ -145,7 +132,7 @@ async fn auto_compaction_periodic_keeps_so_much_history() {
 
 #[tokio::test]
 async fn host_whitelist_and_cors() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let flags = ["--host-whitelist=good.example.com", "--cors=http://page.example.com:8080"];
         let cluster = start(kind, &flags).await;
         let address = cluster.member(0).client_address();
@@ -168,7 +155,7 @@ async fn host_whitelist_and_cors() {
 
 #[tokio::test]
 async fn listen_metrics_urls_serves_metrics_and_health_and_nothing_else() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let address = format!("127.0.0.1:{}", free_port());
         let cluster =
             start(kind, &[&format!("--listen-metrics-urls=http://{address}"), "--metrics=extensive"]).await;
@@ -185,7 +172,7 @@ async fn listen_metrics_urls_serves_metrics_and_health_and_nothing_else() {
 
 #[tokio::test]
 async fn metrics_are_basic_by_default_and_count_the_bytes_of_clients() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &[]).await;
         put(&client(&cluster), "a", vec![b'x'; 100_000]).await.unwrap();
         let read = pb::RangeRequest { key: "a".into(), ..Default::default() };
@@ -203,7 +190,7 @@ async fn metrics_are_basic_by_default_and_count_the_bytes_of_clients() {
 
 #[tokio::test]
 async fn listen_client_http_urls_takes_http_from_the_client_port() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let address = format!("127.0.0.1:{}", free_port());
         let cluster = start(kind, &[&format!("--listen-client-http-urls=http://{address}")]).await;
         put(&client(&cluster), "a", "1").await.expect("gRPC stays");
@@ -219,7 +206,7 @@ async fn listen_client_http_urls_takes_http_from_the_client_port() {
 
 #[tokio::test]
 async fn max_concurrent_streams_is_announced() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--max-concurrent-streams=7"]).await;
         let address = cluster.member(0).client_address();
         // The preface and empty settings; the server's settings are its first frame.
@@ -236,7 +223,7 @@ async fn max_concurrent_streams_is_announced() {
 
 #[tokio::test]
 async fn grpc_keepalive_min_time_ends_connections_that_ping_too_often() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let ended = async |flags: &[&str]| {
             let cluster = start(kind, flags).await;
             let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[0; 8]].concat();
@@ -256,7 +243,7 @@ async fn grpc_keepalive_min_time_ends_connections_that_ping_too_often() {
 /// A server that pings gets its answers or ends the connection; this client never answers.
 #[tokio::test]
 async fn grpc_keepalive_interval_and_timeout_end_dead_connections() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=1s"]).await;
         let address = cluster.member(0).client_address();
         let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
@@ -270,7 +257,7 @@ async fn grpc_keepalive_interval_and_timeout_end_dead_connections() {
 
 #[tokio::test]
 async fn wal_dir_takes_the_log_elsewhere() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let folder = tempfile::TempDir::new().unwrap();
         let wal = folder.path().join("log");
         let flag = format!("--wal-dir={}", wal.display());
@@ -288,7 +275,7 @@ async fn wal_dir_takes_the_log_elsewhere() {
 
 #[tokio::test]
 async fn socket_reuse_port_lets_two_listen() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         for (flags, together) in [(&["--socket-reuse-port"][..], true), (&[], false)] {
             let first = start(kind, flags).await;
             let mut options = Options::new(kind, 1).quick();
@@ -306,7 +293,7 @@ async fn socket_reuse_port_lets_two_listen() {
 
 #[tokio::test]
 async fn log_level_format_and_outputs() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("server.log");
         let outputs = format!("--log-outputs={}", file.display());
@@ -329,7 +316,7 @@ async fn log_level_format_and_outputs() {
 
 #[tokio::test]
 async fn warning_unary_request_duration_logs_slow_requests() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--warning-unary-request-duration=1ns"]).await;
         put(&client(&cluster), "a", "1").await.unwrap();
         let log = || cluster.member(0).log_text();
@@ -346,7 +333,7 @@ async fn warning_unary_request_duration_logs_slow_requests() {
 
 #[tokio::test]
 async fn max_learners() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--max-learners=2"]).await;
         let add = async |port: u16| {
             let peer_ur_ls = vec![format!("http://127.0.0.1:{port}")];
@@ -361,7 +348,7 @@ async fn max_learners() {
 
 #[tokio::test]
 async fn feature_gates_are_shown() {
-    for kind in kinds() {
+    for kind in Kind::each(&[]) {
         let cluster =
             start(kind, &["--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=false"]).await;
         let shown = metrics(&cluster.member(0).client_address()).await;
@@ -376,7 +363,7 @@ async fn feature_gates_are_shown() {
 
 #[tokio::test]
 async fn flags_without_effect_say_so_and_dangerous_ones_are_refused() {
-    let Some(kind) = only_keelson() else { return };
+    let Some(kind) = Kind::keelson_only(&[]) else { return };
     let flags = ["--corrupt-check-time=1h", "--pre-vote=false", "--feature-gates=LeaseCheckpoint=true"];
     let cluster = start(kind, &flags).await;
     let log = cluster.member(0).log_text();
@@ -395,7 +382,7 @@ async fn flags_without_effect_say_so_and_dangerous_ones_are_refused() {
 /// A sync that does nothing takes microseconds. (etcd times more than the sync with this metric.)
 #[tokio::test]
 async fn unsafe_no_fsync_leaves_the_syncs_of_the_log_out() {
-    let Some(kind) = only_keelson() else { return };
+    let Some(kind) = Kind::keelson_only(&[]) else { return };
     {
         let seconds = async |flags: &[&str]| {
             let cluster = start(kind, flags).await;
@@ -417,7 +404,8 @@ async fn unsafe_no_fsync_leaves_the_syncs_of_the_log_out() {
 /// `KEELSON_TEST_SMALL_DISK` names a folder on a disk of its own of some 300 MB, such as a tmpfs.
 #[tokio::test]
 async fn a_nearly_full_disk_stops_writes_before_it_is_full() {
-    let (Some(kind), Some(disk)) = (only_keelson(), std::env::var_os("KEELSON_TEST_SMALL_DISK")) else {
+    let (Some(kind), Some(disk)) = (Kind::keelson_only(&[]), std::env::var_os("KEELSON_TEST_SMALL_DISK"))
+    else {
         println!("SKIPPED: KEELSON_TEST_SMALL_DISK is not set");
         return;
     };

@@ -14,21 +14,7 @@ use serde_json::Value;
 /// How long a process that ends by itself is given.
 const END_WAIT: Duration = Duration::from_secs(20);
 
-fn kinds() -> Vec<Kind> {
-    if Program::Etcdctl.require().is_none() {
-        return Vec::new();
-    }
-    let mut kinds = vec![Kind::Etcd, Kind::subject()];
-    kinds.dedup();
-    if kinds.iter().any(|kind| kind.require().is_none()) {
-        return Vec::new();
-    }
-    kinds
-}
-
-fn only_keelson() -> Option<Kind> {
-    kinds().into_iter().find(|kind| *kind == Kind::Keelson)
-}
+const NEEDED: &[Program] = &[Program::Etcdctl];
 
 async fn start(kind: Kind, size: usize) -> Cluster {
     println!("{kind:?}");
@@ -40,7 +26,7 @@ async fn start(kind: Kind, size: usize) -> Cluster {
 /// etcdctl on some members.
 fn shell(cluster: &Cluster, members: &[usize]) -> Shell {
     let endpoints: Vec<String> = members.iter().map(|index| cluster.member(*index).client_url()).collect();
-    Shell::new(Program::Etcdctl.require().expect("checked by `kinds`"), endpoints.join(","))
+    Shell::new(Program::Etcdctl.require().expect("checked by `Kind::each`"), endpoints.join(","))
 }
 
 /// Runs a command that has to succeed.
@@ -98,7 +84,7 @@ async fn caught_up(cluster: &Cluster, index: usize, revision: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learner_follows_and_is_promoted_when_it_has_caught_up() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let three = shell(&cluster, &[0, 1, 2]);
         for number in 0..20 {
@@ -129,7 +115,7 @@ async fn a_learner_follows_and_is_promoted_when_it_has_caught_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_member_ends_and_does_not_come_back() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let leader = cluster.leader(READY_WAIT).await.expect("a leader");
         let (removed, other) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -151,7 +137,7 @@ async fn a_removed_member_ends_and_does_not_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_can_be_removed() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let leader = cluster.leader(READY_WAIT).await.expect("a leader");
         let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
@@ -168,7 +154,7 @@ async fn the_leader_can_be_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_member_is_replaced_by_a_new_one() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let leader = cluster.leader(READY_WAIT).await.expect("a leader");
         let dead = (leader + 1) % 3;
@@ -195,7 +181,7 @@ async fn a_dead_member_is_replaced_by_a_new_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_moves_to_another_address() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let leader = cluster.leader(READY_WAIT).await.expect("a leader");
         let moved = (leader + 1) % 3;
@@ -214,7 +200,7 @@ async fn a_member_moves_to_another_address() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stops_hands_over_first() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         // Elections would take three seconds; a handover takes none.
         let options = Options { heartbeat_ms: 500, election_ms: 3000, ..Options::new(kind, 3) };
         let mut cluster = Cluster::start(options).await.expect("the servers start");
@@ -234,7 +220,7 @@ async fn a_leader_that_stops_hands_over_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_would_cost_the_quorum_is_refused() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let leader = cluster.leader(READY_WAIT).await.expect("a leader");
         let (dead, other) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -251,7 +237,7 @@ async fn a_removal_that_would_cost_the_quorum_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn adding_while_one_is_down_is_refused_unless_the_check_is_off() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         for strict in [true, false] {
             let flag = format!("--strict-reconfig-check={strict}");
             let options = Options::new(kind, 3).quick().flag("--log-level=info").flag(flag);
@@ -272,7 +258,7 @@ async fn adding_while_one_is_down_is_refused_unless_the_check_is_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_of_another_cluster_is_not_listened_to() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 3).await;
         let leader = cluster.leader(READY_WAIT).await.expect("a leader");
         let lost = (leader + 1) % 3;
@@ -294,7 +280,7 @@ async fn a_member_of_another_cluster_is_not_listened_to() {
 /// etcd starts such a member, with an empty log and its old vote forgotten (it relies on the operator).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_lost_its_data_is_told_to_be_replaced() {
-    let Some(kind) = only_keelson() else { return };
+    let Some(kind) = Kind::keelson_only(NEEDED) else { return };
     let mut cluster = start(kind, 3).await;
     let leader = cluster.leader(READY_WAIT).await.expect("a leader");
     let lost = (leader + 1) % 3;
@@ -310,7 +296,7 @@ async fn a_member_that_lost_its_data_is_told_to_be_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joining_needs_to_be_announced() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let mut cluster = start(kind, 1).await;
         let index = cluster.prepare_joining().expect("one more");
         cluster.member_mut(index).start().expect("a start");

@@ -73,7 +73,7 @@ impl Client {
     }
 
     fn with(endpoints: String, mut tls: Vec<String>) -> Self {
-        let program = Program::Etcdctl.require().expect("checked by `kinds`");
+        let program = Program::Etcdctl.require().expect("checked by `Kind::each`");
         tls.extend(["--command-timeout=3s".to_owned(), "--dial-timeout=2s".to_owned()]);
         Client { shell: Shell::new(program, endpoints), tls }
     }
@@ -107,23 +107,7 @@ impl Client {
     }
 }
 
-/// The servers, etcd first; empty if a program is missing.
-fn kinds() -> Vec<Kind> {
-    if Program::Etcdctl.require().is_none() || Program::Openssl.require().is_none() {
-        return Vec::new();
-    }
-    let mut kinds = vec![Kind::Etcd, Kind::subject()];
-    kinds.dedup();
-    if kinds.iter().any(|kind| kind.require().is_none()) {
-        return Vec::new();
-    }
-    kinds
-}
-
-/// The server under test, unless it is etcd, which does not promise what the test asks for.
-fn only_keelson() -> Option<Kind> {
-    kinds().into_iter().find(|kind| *kind == Kind::Keelson)
-}
+const NEEDED: &[Program] = &[Program::Etcdctl, Program::Openssl];
 
 fn options(kind: Kind, size: usize, flags: &[String]) -> Options {
     Options::new(kind, size).quick().secure().flag("--log-level=info").flag_all(flags)
@@ -141,7 +125,7 @@ fn await_log(cluster: &Cluster, index: usize, text: &str) {
 
 /// What `openssl s_client` says about a connection; it ends at once because its input is empty.
 fn handshake(address: &str, files: &Files, pair: &Pair, extra: &[&str]) -> Result<String, String> {
-    let program = Program::Openssl.require().expect("checked by `kinds`");
+    let program = Program::Openssl.require().expect("checked by `Kind::each`");
     let (ca, cert, key) = (files.ca(), &pair.cert, &pair.key);
     let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     let (ca, cert, key) = (path(&ca), path(cert), path(key));
@@ -156,7 +140,7 @@ fn handshake(address: &str, files: &Files, pair: &Pair, extra: &[&str]) -> Resul
 
 #[test]
 fn three_members_serve_clients_of_their_authority_and_nobody_else() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let cluster = Cluster::launch(options(kind, 3, &files.mutual())).expect("the servers start");
         let good = files.issue("client", Subject { name: "client", hosts: &[], expired: false });
@@ -184,7 +168,7 @@ fn three_members_serve_clients_of_their_authority_and_nobody_else() {
 
 #[test]
 fn a_member_of_another_authority_or_expired_does_not_get_in() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let mut cluster = Cluster::prepare(options(kind, 3, &files.mutual())).expect("the servers");
         let stranger = Authority::new("other").issue(Subject::local("m2")).write(files.path(), "m2");
@@ -223,7 +207,7 @@ fn a_member_of_another_authority_or_expired_does_not_get_in() {
 /// etcd re-reads certificates but never the CA file.
 #[test]
 fn certificates_and_authorities_are_replaced_without_a_restart() {
-    let Some(kind) = only_keelson() else { return };
+    let Some(kind) = Kind::keelson_only(NEEDED) else { return };
     let files = Files::new();
     let mut cluster = Cluster::launch(options(kind, 3, &files.mutual())).expect("the servers start");
     let before = files.issue("client", Subject { name: "before", hosts: &[], expired: false });
@@ -269,7 +253,7 @@ fn certificates_and_authorities_are_replaced_without_a_restart() {
 
 #[tokio::test]
 async fn the_wrong_scheme_is_told_so_and_silent_connections_hold_nobody_up() {
-    let Some(kind) = only_keelson() else { return };
+    let Some(kind) = Kind::keelson_only(NEEDED) else { return };
     let files = Files::new();
     let cluster = Cluster::launch(options(kind, 1, &files.mutual())).expect("the server starts");
     let pair = files.issue("client", Subject::local("client"));
@@ -295,7 +279,7 @@ async fn the_wrong_scheme_is_told_so_and_silent_connections_hold_nobody_up() {
 
 #[tokio::test]
 async fn tls_on_a_plain_port_is_told_so() {
-    let Some(kind) = only_keelson() else { return };
+    let Some(kind) = Kind::keelson_only(NEEDED) else { return };
     let cluster = Cluster::start(Options::new(kind, 1).quick()).await.expect("the server starts");
     let address = cluster.member(0).client_address();
     // The beginning of a TLS 1.2 record with a ClientHello.
@@ -311,7 +295,7 @@ async fn tls_on_a_plain_port_is_told_so() {
 
 #[test]
 fn revoked_certificates_are_refused() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let revoked = files.authority.issue(Subject { name: "gone", hosts: &[], expired: false });
         let gone = revoked.write(files.path(), "gone");
@@ -320,7 +304,7 @@ fn revoked_certificates_are_refused() {
         // etcd takes the list in DER only; ours takes both.
         if kind == Kind::Etcd {
             let der = files.path().join("crl.der");
-            let program = Program::Openssl.require().expect("checked by `kinds`");
+            let program = Program::Openssl.require().expect("checked by `Kind::each`");
             let (from, to) = (list.to_str().expect("UTF-8"), der.to_str().expect("UTF-8"));
             let output = run(&program, &["crl", "-in", from, "-outform", "DER", "-out", to], "", NEVER * 10);
             assert!(output.status.success());
@@ -337,7 +321,7 @@ fn revoked_certificates_are_refused() {
 
 #[test]
 fn only_allowed_host_names_are_let_in() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let mut flags = files.mutual();
         flags.push("--client-cert-allowed-hostname=app.example.com".to_owned());
@@ -352,7 +336,7 @@ fn only_allowed_host_names_are_let_in() {
 
 #[test]
 fn versions_and_suites_are_those_of_the_flags() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let pair = files.issue("client", Subject::local("client"));
         let started = |extra: &[&str]| {
@@ -383,7 +367,7 @@ fn versions_and_suites_are_those_of_the_flags() {
 
 #[test]
 fn members_are_let_in_by_their_common_name() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let client = files.issue("client", Subject { name: "client", hosts: &[], expired: false });
         let mut flags = files.mutual();
@@ -397,7 +381,7 @@ fn members_are_let_in_by_their_common_name() {
 
 #[test]
 fn a_member_must_come_from_an_address_in_its_certificate_unless_that_is_switched_off() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let files = Files::new();
         let client = files.issue("client", Subject { name: "client", hosts: &[], expired: false });
         // Its server side is reached under 127.0.0.1; as a client it claims another address.
@@ -433,7 +417,7 @@ fn a_member_must_come_from_an_address_in_its_certificate_unless_that_is_switched
 
 #[test]
 fn certificates_of_their_own_making_are_enough_to_be_encrypted() {
-    for kind in kinds() {
+    for kind in Kind::each(NEEDED) {
         let flags = ["--auto-tls".to_owned(), "--peer-auto-tls".to_owned()];
         let cluster = Cluster::launch(options(kind, 3, &flags)).expect("the servers start");
         let blind = vec!["--insecure-transport=false".to_owned(), "--insecure-skip-tls-verify".to_owned()];

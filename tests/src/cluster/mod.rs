@@ -44,6 +44,25 @@ impl Kind {
         }
     }
 
+    /// The servers a suite runs against: real etcd, which tests the suite, then the one under test (once if that is etcd
+    /// too). Empty, with the reason printed, if one of them or of the programs `needed` is missing.
+    pub fn each(needed: &[Program]) -> Vec<Self> {
+        if needed.iter().any(|program| program.require().is_none()) {
+            return Vec::new();
+        }
+        let mut kinds = vec![Self::Etcd, Self::subject()];
+        kinds.dedup();
+        if kinds.iter().any(|kind| kind.require().is_none()) {
+            return Vec::new();
+        }
+        kinds
+    }
+
+    /// The same where etcd does not promise what the test asks for.
+    pub fn keelson_only(needed: &[Program]) -> Option<Self> {
+        Self::each(needed).into_iter().find(|kind| *kind == Self::Keelson)
+    }
+
     fn program(self) -> Program {
         match self {
             Self::Keelson => Program::Keelson,

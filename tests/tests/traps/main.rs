@@ -25,19 +25,9 @@ use tonic::{Code, Status};
 /// A test that takes longer is stuck.
 const TEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The servers a test runs against, real etcd first; empty if the suite is skipped.
-fn servers() -> Vec<Kind> {
-    let mut kinds = vec![Kind::Etcd, Kind::subject()];
-    kinds.dedup();
-    if kinds.iter().any(|kind| kind.require().is_none()) {
-        return Vec::new();
-    }
-    kinds
-}
-
 /// Runs `test` on a fresh cluster of each server.
 async fn on_each(size: usize, flags: &[&str], test: impl AsyncFn(&Cluster)) {
-    for kind in servers() {
+    for kind in Kind::each(&[]) {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let options = Options::new(kind, size).quick().flag("--log-level=error").flag_all(&flags);
         let cluster = Cluster::start(options).await.expect("the servers start");
