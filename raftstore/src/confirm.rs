@@ -11,6 +11,8 @@
 //! # Invariants
 //! - An answer counts in the round in which it was asked for, so answers delayed by a stopped process confirm nothing.
 //! - One question at a time to each voter: one that does not answer costs one question per time limit.
+//! - No more voters are asked than are needed, those first that said yes last; once one says no or [`PATIENCE`] is over,
+//!   others are asked too, so a member that stops delays readers by that much, once.
 //! - In a joint membership each half needs its own majority.
 //!
 //! Source: Raft dissertation section 6.4, step 3, with a message of its own in place of heartbeats.
@@ -26,6 +28,10 @@ use openraft::{Instant, Membership, Node};
 
 use crate::types::MemberId;
 
+/// After this time without a quorum everybody is asked: many times what an answer takes within a data centre, and little
+/// beside what one takes between two.
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// What came of one question.
 struct Answer {
     voter: MemberId,
@@ -39,6 +45,8 @@ pub(crate) struct Confirmations {
     round: u64,
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
     busy: BTreeSet<MemberId>,
+    /// Who said yes, the last one first: asked first the next time.
+    willing: Vec<MemberId>,
 }
 
 impl Confirmations {
@@ -56,25 +64,51 @@ impl Confirmations {
         N: Node,
     {
         self.round += 1;
-        let deadline = RT::Instant::now() + limit;
+        let begun = RT::Instant::now();
         let mut confirmed = BTreeSet::from([leader]);
-        let others: BTreeSet<_> = membership.voter_ids().filter(|voter| *voter != leader).collect();
-        for voter in others.difference(&self.busy.clone()) {
-            self.ask(*voter, &ask);
-        }
+        let mut hoped_for = confirmed.clone();
+        let mut unasked = self.by_willingness(leader, membership);
+        let mut all = false;
         while !is_quorum(membership, &confirmed) {
-            let Ok(Some(answer)) = RT::timeout_at(deadline, self.asked.next()).await else { return false };
-            self.busy.remove(&answer.voter);
-            if answer.round < self.round {
-                // Busy when the round began: its turn is now.
-                if others.contains(&answer.voter) {
-                    self.ask(answer.voter, &ask);
+            while let Some(at) = unasked.iter().position(|voter| !self.busy.contains(voter))
+                && (all || !is_quorum(membership, &hoped_for))
+            {
+                let voter = unasked.remove(at);
+                hoped_for.insert(voter);
+                self.ask(voter, &ask);
+            }
+            let patience = if all { limit } else { PATIENCE.min(limit) };
+            match RT::timeout_at(begun + patience, self.asked.next()).await {
+                Ok(Some(answer)) => {
+                    self.busy.remove(&answer.voter);
+                    if answer.round < self.round {
+                        continue;
+                    }
+                    self.willing.retain(|voter| *voter != answer.voter);
+                    if answer.yes {
+                        confirmed.insert(answer.voter);
+                        self.willing.insert(0, answer.voter);
+                    } else {
+                        hoped_for.remove(&answer.voter);
+                    }
                 }
-            } else if answer.yes {
-                confirmed.insert(answer.voter);
+                Err(_) if !all => all = true,
+                Ok(None) | Err(_) => return false,
             }
         }
         true
+    }
+
+    /// The voters beside `leader`, those that are likely to answer soonest first.
+    fn by_willingness<N: Node>(
+        &mut self,
+        leader: MemberId,
+        membership: &Membership<MemberId, N>,
+    ) -> Vec<MemberId> {
+        let others: BTreeSet<_> = membership.voter_ids().filter(|voter| *voter != leader).collect();
+        self.willing.retain(|voter| others.contains(voter));
+        let rest = others.into_iter().filter(|voter| !self.willing.contains(voter));
+        self.willing.iter().copied().chain(rest).collect()
     }
 
     fn ask(&mut self, voter: MemberId, ask: impl Fn(MemberId) -> BoxFuture<'static, bool>) {

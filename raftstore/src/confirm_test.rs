@@ -72,14 +72,38 @@ fn one_yes_of_two_is_enough_and_two_noes_are_not() {
     run(async {
         let (voters, mut confirmations) = (Voters::default(), Confirmations::default());
         let three = membership(&[&[1, 2, 3]]);
-        let round = begun!(confirmations, &three, voters);
+        let mut round = begun!(confirmations, &three, voters);
+        assert_eq!(voters.unanswered(3), 0, "2 may be enough");
         voters.answer(2, false);
+        assert_eq!(round.as_mut().now_or_never(), None, "2 is not enough");
         voters.answer(3, true);
         assert!(round.await);
-        let round = begun!(confirmations, &three, voters);
-        voters.answer(2, false);
+        let mut round = begun!(confirmations, &three, voters);
+        assert_eq!((voters.unanswered(2), voters.unanswered(3)), (0, 1), "who was willing is asked first");
         voters.answer(3, false);
+        assert_eq!(round.as_mut().now_or_never(), None, "2 is left");
+        voters.answer(2, false);
         assert!(!round.await);
+    });
+}
+
+#[test]
+fn no_more_are_asked_than_needed_until_patience_is_over() {
+    run(async {
+        let (voters, mut confirmations) = (Voters::default(), Confirmations::default());
+        let five = membership(&[&[1, 2, 3, 4, 5]]);
+        let asked = || [2, 3, 4, 5].map(|voter| voters.unanswered(voter));
+        let mut round = begun!(confirmations, &five, voters);
+        assert_eq!(asked(), [1, 1, 0, 0]);
+        voters.answer(2, true);
+        assert_eq!(round.as_mut().now_or_never(), None);
+        SimRuntime::sleep(PATIENCE).await;
+        assert_eq!(round.as_mut().now_or_never(), None, "3 is silent");
+        assert_eq!(asked(), [0, 1, 1, 1]);
+        voters.answer(5, true);
+        assert!(round.await);
+        let _round = begun!(confirmations, &five, voters);
+        assert_eq!(asked(), [1, 1, 1, 1], "2 and 5 again; 3 and 4 are still to answer the first round");
     });
 }
 
@@ -88,15 +112,19 @@ fn an_answer_to_an_earlier_round_confirms_nothing() {
     run(async {
         let (voters, mut confirmations) = (Voters::default(), Confirmations::default());
         let three = membership(&[&[1, 2, 3]]);
-        let round = begun!(confirmations, &three, voters);
-        voters.answer(2, true);
-        assert!(round.await, "3 is still busy with this one");
         let mut round = begun!(confirmations, &three, voters);
-        assert_eq!(voters.unanswered(3), 1, "one question at a time");
+        SimRuntime::sleep(PATIENCE).await;
+        assert_eq!(round.as_mut().now_or_never(), None);
         voters.answer(3, true);
+        assert!(round.await, "2 is still busy with this one");
+        let mut round = begun!(confirmations, &three, voters);
+        SimRuntime::sleep(PATIENCE).await;
+        assert_eq!(round.as_mut().now_or_never(), None);
+        assert_eq!(voters.unanswered(2), 1, "one question at a time");
+        voters.answer(2, true);
         assert_eq!(round.as_mut().now_or_never(), None, "that was the first round's answer");
-        assert_eq!(voters.unanswered(3), 1, "asked again, for this round");
-        voters.answer(3, true);
+        assert_eq!(voters.unanswered(2), 1, "asked again, for this round");
+        voters.answer(2, true);
         assert!(round.await);
     });
 }
@@ -107,10 +135,11 @@ fn both_halves_of_a_joint_membership_are_asked() {
         let (voters, mut confirmations) = (Voters::default(), Confirmations::default());
         let joint = membership(&[&[1, 2, 3], &[1, 4, 5]]);
         let mut round = begun!(confirmations, &joint, voters);
+        assert_eq!([2, 3, 4, 5].map(|voter| voters.unanswered(voter)), [1, 1, 1, 0]);
         voters.answer(2, true);
         voters.answer(3, true);
         assert_eq!(round.as_mut().now_or_never(), None, "the new half has not confirmed");
-        voters.answer(5, true);
+        voters.answer(4, true);
         assert!(round.await);
     });
 }

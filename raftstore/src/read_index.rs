@@ -174,11 +174,11 @@ async fn asked<RT: AsyncRuntime, E: KvEngine>(
         return None;
     }
     // Read after the index: a membership appended later cannot have elected anybody before the index was read.
-    let membership = core.raft.metrics().borrow_watched().membership_config.membership().clone();
+    let membership = core.raft.metrics().borrow_watched().membership_config.clone();
     let ask = |voter| {
         let core = core.clone();
         async move { core.links.confirm(voter, vote, ROUND).await }.boxed()
     };
-    let confirmed = confirmations.round::<RT, _>(leader, &membership, ROUND, ask).await;
+    let confirmed = confirmations.round::<RT, _>(leader, membership.membership(), ROUND, ask).await;
     confirmed.then(|| linearizer.read_log_id().index() + 1)
 }

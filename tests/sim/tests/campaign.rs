@@ -60,10 +60,10 @@ const LIMITS: [(Bug, u64); Bug::ALL.len()] = [
     (Bug::AppliedTwice, 20),
     (Bug::TornTailAccepted, 200),
     (Bug::WatchEventDropped, 20),
-    (Bug::ProposalRetried, 50),
+    (Bug::ProposalRetried, 200),
     (Bug::SnapshotWithoutLastGroup, 50),
     (Bug::PurgeBeyondFlushed, 20),
-    (Bug::HeartbeatForged, 600),
+    (Bug::HeartbeatForged, 1500),
 ];
 
 #[test]
