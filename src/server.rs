@@ -8,6 +8,7 @@
 
 mod auto_compaction;
 mod disk_space;
+mod footprint;
 mod health;
 mod identity;
 mod no_sync;
@@ -131,6 +132,7 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     ));
     serving.serve_clients(&config, &state, &registry, &metrics)?;
     lifecycle::ready();
+    tokio::spawn(footprint::give_back_start(state.clone()));
 
     tokio::select! {
         biased;
