@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 const MADE: &[&str] = &["target", ".git", "dist", "keelson.data", "node_modules", "__pycache__", ".venv"];
 
 /// The root of the clone.
+///
+/// # Panics
+/// Outside of `cargo test`.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("the crate lies two folders down")
+    // As cargo says now, not when this was compiled: clones share their build folder.
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo");
+    Path::new(&package).join("../..").canonicalize().expect("the crate lies two folders down")
 }
 
 /// One file: its path from the root, and its text.
