@@ -17,9 +17,12 @@ async fn keep_alive(client: &Client, id: i64) -> Result<pb::LeaseKeepAliveRespon
     stream.message().await.map(|message| message.expect("one answer per request"))
 }
 
+/// What is left of lease `id`; its keys are sorted here, for etcd reports them in the random order of a Go map.
 async fn time_to_live(client: &Client, id: i64, keys: bool) -> pb::LeaseTimeToLiveResponse {
     let request = pb::LeaseTimeToLiveRequest { id, keys };
-    client.lease().lease_time_to_live(request).await.expect("an answer").into_inner()
+    let mut left = client.lease().lease_time_to_live(request).await.expect("an answer").into_inner();
+    left.keys.sort();
+    left
 }
 
 async fn put_with(client: &Client, name: &str, lease: i64) {
