@@ -12,7 +12,7 @@ use std::str::FromStr;
 use super::bind::ListenError;
 
 /// How a port speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// TCP without TLS.
     Http,
@@ -31,7 +31,9 @@ impl Scheme {
         matches!(self, Scheme::Https | Scheme::Unixs)
     }
 
-    fn name(self) -> &'static str {
+    /// As written before `://`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",

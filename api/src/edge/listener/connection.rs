@@ -7,7 +7,6 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::advice;
+use super::gather::{Gathered, Sending};
 use super::guard::Guard;
 use super::options::ServerOptions;
 use super::pending::Pending;
@@ -174,14 +174,15 @@ pub(crate) async fn serve<S, B>(
     let guard = http2.then(|| Guard::new(&shared.options.keepalive));
     let io = EdgeIo::new(stream, guard, Arc::clone(&shared.stats), worker);
     let abuse = io.abuse();
-    let io = TokioIo::new(io);
     // Boxed, one or the other: a connection keeps only the state machine of its own protocol for its (long) life.
     let outcome = if http2 {
-        let connection = Box::pin(shared.http2.serve_connection(io, service));
-        drive(connection, &mut phase, |connection| connection.graceful_shutdown()).await
+        let io = Gathered::new(io);
+        let connection = Box::pin(shared.http2.serve_connection(TokioIo::new(io.clone()), service));
+        let sending = Sending { connection, io };
+        drive(sending, &mut phase, |sending| sending.connection.as_mut().graceful_shutdown()).await
     } else {
-        let connection = Box::pin(shared.http1.serve_connection(io, service).with_upgrades());
-        drive(connection, &mut phase, |connection| connection.graceful_shutdown()).await
+        let connection = Box::pin(shared.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
+        drive(connection, &mut phase, |connection| connection.as_mut().graceful_shutdown()).await
     };
     let abuse = *abuse.lock();
     if let Some(abuse) = abuse {
@@ -196,20 +197,20 @@ pub(crate) async fn serve<S, B>(
 
 /// Runs a connection to its end, asking it to finish when the server drains; `None` when the server closes first.
 async fn drive<C>(
-    mut connection: Pin<Box<C>>,
+    mut connection: C,
     phase: &mut watch::Receiver<Phase>,
-    finish: impl Fn(Pin<&mut C>),
+    finish: impl Fn(&mut C),
 ) -> Option<hyper::Result<()>>
 where
-    C: Future<Output = hyper::Result<()>>,
+    C: Future<Output = hyper::Result<()>> + Unpin,
 {
     loop {
         tokio::select! {
             biased;
-            outcome = connection.as_mut() => return Some(outcome),
+            outcome = &mut connection => return Some(outcome),
             next = next_phase(phase) => match next {
                 Phase::Serving => {}
-                Phase::Draining => finish(connection.as_mut()),
+                Phase::Draining => finish(&mut connection),
                 Phase::Closing => return None,
             },
         }

@@ -19,6 +19,7 @@ pub(crate) mod advice;
 mod authority;
 pub mod bind;
 mod connection;
+mod gather;
 mod guard;
 pub mod options;
 mod pending;
