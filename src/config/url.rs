@@ -7,29 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// How to talk to an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
-    /// Plain TCP.
-    Http,
-    /// TLS over TCP.
-    Https,
-    /// A Unix socket.
-    Unix,
-    /// TLS over a Unix socket.
-    Unixs,
-}
-
-impl Scheme {
-    fn name(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Unix => "unix",
-            Scheme::Unixs => "unixs",
-        }
-    }
-}
+pub use keelson_api::edge::listener::Scheme;
 
 /// One address. Ordering is that of the text, as in etcd, so that lists compare equal however they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -124,7 +102,7 @@ impl Url {
 
     /// Whether TLS is spoken there.
     pub fn is_secure(&self) -> bool {
-        matches!(self.scheme, Scheme::Https | Scheme::Unixs)
+        self.scheme.is_secure()
     }
 
     /// `host:port` with brackets where needed, for the system's resolver; `None` for a Unix socket.

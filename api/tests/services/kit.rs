@@ -20,17 +20,18 @@ use keelson_api::{
 };
 use keelson_mvcc::{
     ApplyEntry, CompactionJob, MemoryEngine, Reader, Store, StoreOptions, codec,
-    types::{Command, LogPosition, Outcome, Reply, Revision, RevisionEvents},
+    types::{Command, LogPosition, Outcome, Reply, Revision},
 };
 use keelson_proto::etcdserverpb as pb;
 use keelson_raftstore::{
+    StoreEvents,
     consensus::{
         CallError, CallHandler, Consensus, LeaseObserver, MemberError, Members, NewMember, Proposal,
         ProposeError, ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
     },
     lane::Lane,
 };
-use keelson_watch::{EventSource, Hub, HubOptions, SourceError};
+use keelson_watch::{Hub, HubOptions};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tonic::{Code, transport::Channel};
@@ -196,7 +197,7 @@ impl Cluster {
     pub(crate) async fn serve(self: &Arc<Self>, id: u64, change: impl FnOnce(&mut ApiOptions)) -> Member {
         let mut options = ApiOptions::new(CLUSTER_ID, id);
         change(&mut options);
-        let source = Arc::new(Source(self.reader.clone()));
+        let source = Arc::new(StoreEvents(self.reader.clone()));
         let hub_options =
             HubOptions { progress_interval: options.watch_progress_interval, ..Default::default() };
         let hub = Hub::new(hub_options, source, Arc::new(WatchCodec));
@@ -461,31 +462,5 @@ impl Consensus for Fake {
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         async {}.boxed()
-    }
-}
-
-/// Old events, read from the shared store.
-struct Source(Reader<MemoryEngine>);
-
-impl EventSource for Source {
-    fn events(
-        &self,
-        after: Revision,
-        upto: Revision,
-        bytes_soft: usize,
-    ) -> Result<Vec<Arc<RevisionEvents>>, SourceError> {
-        use keelson_mvcc::types::ReadError;
-        self.0.view().events(after, upto, bytes_soft).map_err(|error| match error {
-            ReadError::Compacted { mark, .. } => SourceError::Compacted { mark },
-            other => SourceError::Failed(other.to_string()),
-        })
-    }
-
-    fn revision(&self) -> Revision {
-        self.0.view().revision()
-    }
-
-    fn compacted(&self) -> Revision {
-        self.0.view().compacted()
     }
 }
