@@ -120,7 +120,7 @@ pub struct Keeping {
 impl Default for Keeping {
     fn default() -> Self {
         Keeping {
-            flush_bytes: 24 << 20,
+            flush_bytes: 8 << 20,
             flush_idle_ms: 5000,
             log_bytes_kept: 64 << 20,
             log_bytes_max: 512 << 20,

@@ -59,7 +59,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions { tail_bytes_max: 64 << 20, read_bytes_max: 2 << 20, mark_bytes: 1 << 20 }
+        LogOptions { tail_bytes_max: 16 << 20, read_bytes_max: 2 << 20, mark_bytes: 1 << 20 }
     }
 }
 
