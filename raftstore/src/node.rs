@@ -259,7 +259,7 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let member = self.member();
-        let timeout = Duration::from_millis(self.options.timing.election_ms_max);
+        let timeout = self.options.timing.election();
         let voters = &metrics.membership_config;
         let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(member);
         let leader = if leads {
@@ -268,7 +268,7 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
             (alone || acked).then_some(member)
         } else {
             let now_ms = self.clock.now_ms();
-            let recent = |at_ms: u64| now_ms.saturating_sub(at_ms) < self.options.timing.election_ms_max;
+            let recent = |at_ms: u64| now_ms.saturating_sub(at_ms) < self.options.timing.election_ms;
             let contact = self.facts.contact().filter(|contact| recent(contact.at_ms));
             // Both: the vote says who was elected, the contact that it is still there.
             contact.map(|contact| contact.leader).filter(|leader| metrics.current_leader == Some(*leader))
@@ -300,7 +300,7 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
             return None;
         }
         let (replication, heartbeat) = (metrics.replication.as_ref()?, metrics.heartbeat.as_ref());
-        let timeout = Duration::from_millis(self.options.timing.election_ms_max);
+        let timeout = self.options.timing.election();
         let sights = replication.iter().map(|(id, matched)| {
             let acked = heartbeat.and_then(|heartbeat| heartbeat.get(id)).and_then(Option::as_ref);
             let connected = acked.is_some_and(|acked| acked.elapsed() < timeout);
@@ -479,7 +479,7 @@ impl<RT: AsyncRuntime, E: KvEngine> Core<RT, E> {
     pub(crate) async fn shutdown(&self) {
         let successor = self.with_scene(|scene, _| membership::successor(scene)).flatten();
         if let Some(successor) = successor {
-            let timeout = Duration::from_millis(self.options.timing.election_ms_min);
+            let timeout = self.options.timing.election();
             if let Err(error) = self.transfer_leader(successor, timeout).await {
                 tracing::info!(member = self.member(), "leadership was not handed over at stop: {error}");
             }

@@ -276,12 +276,10 @@ async fn start_here(
 }
 
 fn node_options(config: &EffectiveConfig, identity: &Identity) -> NodeOptions {
-    let election_ms = config.cluster.election_timeout.as_millis() as u64;
     NodeOptions {
         timing: Timing {
             heartbeat_ms: config.cluster.heartbeat_interval.as_millis() as u64,
-            election_ms_min: election_ms,
-            election_ms_max: 2 * election_ms,
+            election_ms: config.cluster.election_timeout.as_millis() as u64,
             ..Timing::default()
         },
         membership: MembershipOptions {

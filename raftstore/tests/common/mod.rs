@@ -83,8 +83,7 @@ pub fn options(member: MemberId) -> NodeOptions {
     let mut options = NodeOptions::new(CLUSTER, member);
     options.blocking = Blocking::Inline;
     options.timing.heartbeat_ms = 50;
-    options.timing.election_ms_min = 300;
-    options.timing.election_ms_max = 600;
+    options.timing.election_ms = 900;
     options.timing.keeper_ms = 20;
     options.timing.sweep_ms = 20;
     options

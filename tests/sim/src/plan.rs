@@ -112,8 +112,7 @@ impl Plan {
         let mut options = NodeOptions::new(crate::CLUSTER, id);
         options.blocking = Blocking::Inline;
         options.timing.heartbeat_ms = 20;
-        options.timing.election_ms_min = 100;
-        options.timing.election_ms_max = 200;
+        options.timing.election_ms = 300;
         options.timing.forward_ms = 150;
         options.timing.keeper_ms = 10;
         options.timing.sweep_ms = 10;
