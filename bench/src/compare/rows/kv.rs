@@ -2,7 +2,7 @@
 //!
 //! Called by: `compare::rows`.
 
-use super::{CPU, REPORTED, Row, Size, kubernetes, row};
+use super::{AHEAD, CPU, REPORTED, Row, Size, kubernetes, row};
 use crate::compare::scenario::Scenario;
 use crate::data::Data;
 use crate::figures::Metric;
@@ -19,7 +19,14 @@ pub(super) fn puts(size: Size) -> Vec<Row> {
     // Long enough that the first log segment is not all there is.
     steady.timing.duration = size.duration * 6;
     vec![
-        row("put-1", "put", "put, 1 client", 1, put(1), &[("T1", LatencyP50, 0.9)]),
+        row(
+            "put-1",
+            "put",
+            "put, 1 client",
+            1,
+            put(1),
+            &[("T1", LatencyP50, 0.9), ("", OperationsPerS, AHEAD)],
+        ),
         row(
             "put-100",
             "put",
@@ -36,7 +43,14 @@ pub(super) fn puts(size: Size) -> Vec<Row> {
             put(1000),
             &[("T3", OperationsPerS, 3.0), ("T3", CpuPerOperation, CPU)],
         ),
-        row("put-1-3n", "put-3-nodes", "put, 1 client", 3, put(1), &[("T5", LatencyP50, 0.8)]),
+        row(
+            "put-1-3n",
+            "put-3-nodes",
+            "put, 1 client",
+            3,
+            put(1),
+            &[("T5", LatencyP50, 0.8), ("", OperationsPerS, AHEAD)],
+        ),
         row(
             "put-100-3n",
             "put-3-nodes",
@@ -121,7 +135,7 @@ pub(super) fn reads(size: Size) -> Vec<Row> {
             "linearizable read, 1 client",
             1,
             work(Kind::Range, 1),
-            &[("", LatencyP50, REPORTED)],
+            &[("", LatencyP50, AHEAD), ("", OperationsPerS, AHEAD)],
         ),
         row(
             "range-100",
@@ -129,7 +143,7 @@ pub(super) fn reads(size: Size) -> Vec<Row> {
             "linearizable read, 100 clients",
             1,
             work(Kind::Range, 100),
-            &[("", OperationsPerS, REPORTED)],
+            &[("", OperationsPerS, AHEAD)],
         ),
         row(
             "range-1000",
@@ -153,7 +167,15 @@ pub(super) fn reads(size: Size) -> Vec<Row> {
             "linearizable read, 1 client",
             3,
             work(Kind::Range, 1),
-            &[("", LatencyP50, REPORTED)],
+            &[("", LatencyP50, AHEAD), ("", OperationsPerS, AHEAD)],
+        ),
+        row(
+            "range-100-3n",
+            "range-3-nodes",
+            "linearizable read, 100 clients",
+            3,
+            work(Kind::Range, 100),
+            &[("", OperationsPerS, AHEAD)],
         ),
         row(
             "range-1000-3n",
@@ -161,7 +183,7 @@ pub(super) fn reads(size: Size) -> Vec<Row> {
             "linearizable read, 1000 clients",
             3,
             work(Kind::Range, 1000),
-            &[("", OperationsPerS, REPORTED)],
+            &[("", OperationsPerS, AHEAD)],
         ),
         row(
             "mixed-100",

@@ -154,6 +154,8 @@ fn row(
     Row { id, group, what: what.into(), nodes, scenario, aims: aims.iter().map(aim).collect() }
 }
 
+/// The least that is asked where no target says more.
+const AHEAD: f64 = 1.0;
 /// In place of a floor where there is none.
 const REPORTED: f64 = 0.0;
 /// Server CPU time per request that the throughput targets come with.
