@@ -22,17 +22,20 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_api::auth::{Jwt, TokenKeyError, TokenKind};
 use keelson_api::clock::TokioClock;
 use keelson_api::edge::metrics::{EtcdMetrics, Registry};
 use keelson_api::{ApiOptions, AppState, Parts};
 use keelson_raftstore::consensus::Stopped;
 use thiserror::Error;
 
-use crate::config::EffectiveConfig;
+use crate::config::{EffectiveConfig, duration};
 use crate::{lifecycle, version};
 
 /// How long requests under way may take to finish at a graceful stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Life of a token where the setting is zero.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Why the store could not start, or why it ended by itself.
 #[derive(Debug, Error)]
@@ -85,12 +88,16 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     let registry = Arc::new(Registry::default());
     let metrics = EtcdMetrics::new(&registry);
     let tls = tls::Material::load(&config)?;
+    let token_kind = token_kind(&config)?;
     let ports = ports::Ports::bind(&config, tls.clone())?;
     let node = node::start(&config, tls.connector(), metrics.clone()).await?;
     tokio::spawn(tls.reload_at_hangup());
 
     let state = AppState::new(Parts {
-        options: api_options(&config, node.identity.cluster, node.identity.member),
+        options: ApiOptions {
+            token_kind,
+            ..api_options(&config, node.identity.cluster, node.identity.member)
+        },
         consensus: node.handle.consensus().clone(),
         reader: Arc::new(node.handle.reader()),
         hub: node.handle.hub(),
@@ -176,6 +183,24 @@ async fn removed(state: &AppState) {
     }
 }
 
+/// How users show who they are, with the keys it takes.
+fn token_kind(config: &EffectiveConfig) -> Result<TokenKind, StartError> {
+    match config.auth.token.split_once(',').unwrap_or((&config.auth.token, "")) {
+        ("jwt", options) => {
+            let keys = Jwt::load(options, duration::parse);
+            let error = |error: TokenKeyError| {
+                StartError::new(
+                    "prepare the tokens of users",
+                    "give --auth-token=jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE, or 'simple'",
+                )
+                .caused_by(error)
+            };
+            Ok(TokenKind::Jwt(Arc::new(keys.map_err(error)?)))
+        }
+        _ => Ok(TokenKind::Simple),
+    }
+}
+
 fn api_options(config: &EffectiveConfig, cluster: u64, member: u64) -> ApiOptions {
     ApiOptions {
         server_version: version::ETCD_VERSION.to_owned(),
@@ -187,6 +212,10 @@ fn api_options(config: &EffectiveConfig, cluster: u64, member: u64) -> ApiOption
         watch_progress_interval: config.checks.progress_notify_interval,
         cluster_token: config.cluster.token.clone(),
         snapshot_dir: config.member.data_dir.clone(),
+        // As in etcd, no life at all means the default one.
+        token_lifetime: Some(config.auth.token_ttl).filter(|ttl| !ttl.is_zero()).unwrap_or(TOKEN_LIFETIME),
+        bcrypt_cost: config.auth.bcrypt_cost,
+        client_cert_auth: config.client_tls.client_cert_auth,
         ..ApiOptions::new(cluster, member)
     }
 }

@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keelson_mvcc::auth::Auth;
 use keelson_mvcc::types::{
     Alarm, KeyRange, KeyValue, Lease, LeaseId, LogPosition, RangeOptions, RangeReply, ReadError, Revision,
     Txn, TxnReply,
@@ -48,6 +49,8 @@ pub trait View: Send + Sync + 'static {
     fn leases(&self) -> Result<Vec<Lease>, ReadError>;
     /// The keys attached to a lease, in key order.
     fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, ReadError>;
+    /// Users, roles and permissions.
+    fn auth(&self) -> &Auth;
     /// Raised alarms.
     fn alarms(&self) -> Vec<Alarm>;
     /// A replicated fact that is not a key.

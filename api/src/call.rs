@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-use tonic::Status;
+use http::{Extensions, HeaderMap};
+use tonic::{Request, Status};
 
 use crate::{
+    auth::Credentials,
     errors::{self, WireError},
     state::AppState,
 };
@@ -19,12 +20,14 @@ const HAS_LEADER: &str = "hasleader";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// An admitted request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// How long it may wait for consensus.
     pub timeout: Duration,
     /// The client's own deadline is the shorter one.
     pub by_client: bool,
+    /// What it shows of its sender.
+    pub(crate) credentials: Option<Box<Credentials>>,
 }
 
 impl Call {
@@ -45,18 +48,15 @@ pub(crate) enum OnLearner {
 
 impl AppState {
     /// Admits a unary request.
-    pub(crate) fn admit(
-        &self,
-        metadata: &tonic::metadata::MetadataMap,
-        learner: OnLearner,
-    ) -> Result<Call, Status> {
-        self.admit_stream(metadata.as_ref(), learner).map(|(call, _)| call)
+    pub(crate) fn admit<T>(&self, request: &Request<T>, learner: OnLearner) -> Result<Call, Status> {
+        self.admit_stream(request.metadata().as_ref(), request.extensions(), learner).map(|(call, _)| call)
     }
 
     /// Admits a stream; true if it must end when the cluster loses its leader.
     pub(crate) fn admit_stream(
         &self,
         headers: &HeaderMap,
+        extensions: &Extensions,
         learner: OnLearner,
     ) -> Result<(Call, bool), Status> {
         let status = self.consensus.status();
@@ -69,9 +69,10 @@ impl AppState {
             return Err(errors::NO_LEADER.into());
         }
         let ours = self.options.request_timeout();
+        let credentials = Credentials::of(&self.options, headers, extensions);
         let call = match client_timeout(headers) {
-            Some(theirs) if theirs < ours => Call { timeout: theirs, by_client: true },
-            _ => Call { timeout: ours, by_client: false },
+            Some(theirs) if theirs < ours => Call { timeout: theirs, by_client: true, credentials },
+            _ => Call { timeout: ours, by_client: false, credentials },
         };
         Ok((call, needs_leader))
     }
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_timeout_of_the_client_is_its_own_error() {
-        let call = Call { timeout: Duration::from_secs(1), by_client: true };
+        let call = Call { timeout: Duration::from_secs(1), by_client: true, credentials: None };
         assert_eq!(call.status(errors::TIMEOUT).message(), "context deadline exceeded");
         let call = Call { by_client: false, ..call };
         assert_eq!(call.status(errors::TIMEOUT).message(), "etcdserver: request timed out");

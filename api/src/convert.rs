@@ -8,7 +8,7 @@
 mod reply;
 mod request;
 
-pub use reply::{key_value, op_header_revisions, range_response, txn_response};
+pub use reply::{key_value, op_header_revisions, permission, range_response, txn_response};
 pub use request::{command_compact, delete_range, put, range, txn};
 
 use bytes::Bytes;

@@ -5,7 +5,7 @@
 //! crate writes a status text that begins with `etcdserver:`.
 //! Source: etcd `api/v3rpc/rpctypes/error.go` (codes and texts), `server/etcdserver/api/v3rpc/util.go` (mapping).
 
-use keelson_mvcc::types::{ApplyError, ReadError};
+use keelson_mvcc::types::{ApplyError, AuthError, ReadError};
 use keelson_raftstore::consensus::{MemberError, ProposeError, ReadIndexError, TimeoutCause, TransferError};
 use tonic::{Code, Status};
 
@@ -133,6 +133,16 @@ table! {
     // Ours: etcd keeps leases in memory and cannot fail to read one.
     LEASE_UNREADABLE = Unknown "storage engine: lease cannot be read";
 
+    NO_PASSWORD_USER = Unknown "auth: authentication failed, password was given for no password user";
+    VERIFY_ONLY = Unknown "auth: token signing attempted with verify-only key";
+    PASSWORD_TOO_LONG = Unknown "bcrypt: password length exceeds 72 bytes";
+
+    // The lock and election services.
+    LOCK_SESSION_EXPIRED = Unknown "mutex: session is expired";
+    ELECTION_NOT_LEADER = Unknown "election: not leader";
+    ELECTION_NO_LEADER = Unknown "election: no leader";
+    ELECTION_LEADER_MISSING = Unknown "\"leader\" field must be provided";
+
     // Plain gRPC texts of grpc-go.
     CLIENT_DEADLINE = DeadlineExceeded "context deadline exceeded";
     STREAM_SORT = Unimplemented "RangeStream does not support custom sort orders";
@@ -149,6 +159,30 @@ pub fn from_apply(error: &ApplyError) -> WireError {
         ApplyError::FutureRevision { .. } => FUTURE_REVISION,
         ApplyError::NoSpace => NO_SPACE,
         ApplyError::Corrupt => CORRUPT,
+        ApplyError::Auth(error) => from_auth(*error),
+    }
+}
+
+/// How authentication refused a request.
+pub fn from_auth(error: AuthError) -> WireError {
+    match error {
+        AuthError::RootUserMissing => ROOT_USER_NOT_EXIST,
+        AuthError::RootRoleMissing => ROOT_ROLE_NOT_EXIST,
+        AuthError::UserExists => USER_ALREADY_EXIST,
+        AuthError::UserEmpty => USER_EMPTY,
+        AuthError::UserNotFound => USER_NOT_FOUND,
+        AuthError::RoleExists => ROLE_ALREADY_EXIST,
+        AuthError::RoleEmpty => ROLE_EMPTY,
+        AuthError::RoleNotFound => ROLE_NOT_FOUND,
+        AuthError::PermissionNotGiven => PERMISSION_NOT_GIVEN,
+        AuthError::LoginFailed => AUTH_FAILED,
+        AuthError::NoPasswordUser => NO_PASSWORD_USER,
+        AuthError::PermissionDenied => PERMISSION_DENIED,
+        AuthError::RoleNotGranted => ROLE_NOT_GRANTED,
+        AuthError::PermissionNotGranted => PERMISSION_NOT_GRANTED,
+        AuthError::NotEnabled => AUTH_NOT_ENABLED,
+        AuthError::OldRevision => AUTH_OLD_REVISION,
+        AuthError::InvalidManagement => INVALID_AUTH_MGMT,
     }
 }
 

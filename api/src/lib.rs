@@ -9,12 +9,14 @@
 //! request buffer → `services::kv` admits (`call`), checks quota (`quota`) and rules (`validate`) → `convert` moves the slices into a
 //! command → `backend::Consensus::propose` encodes it (the one copy) → the reply's revision goes into the header.
 
+pub mod auth;
 pub mod backend;
 pub mod call;
 pub mod clock;
 pub mod convert;
 pub mod edge;
 pub mod errors;
+pub mod gateway;
 pub mod lease;
 pub mod members;
 pub mod options;

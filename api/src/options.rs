@@ -5,6 +5,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::auth::TokenKind;
+
 /// Bytes a gRPC message may be larger than the request in it, before the transport refuses it.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Size of the store that raises the alarm when nothing else is said.
@@ -41,6 +43,14 @@ pub struct ApiOptions {
     pub cluster_token: String,
     /// Ranges read at the same time on the blocking pool, short and long ones counted apart.
     pub range_concurrency: usize,
+    /// How logged-in users show who they are.
+    pub token_kind: TokenKind,
+    /// Life of a simple token after its last use.
+    pub token_lifetime: Duration,
+    /// Cost of hashing a password.
+    pub bcrypt_cost: u32,
+    /// The common name of a client's certificate is a user's name.
+    pub client_cert_auth: bool,
     /// Where a snapshot is put together before it is sent; takes about the size of the store.
     pub snapshot_dir: PathBuf,
 }
@@ -61,6 +71,10 @@ impl ApiOptions {
             watch_progress_interval: Duration::from_secs(600),
             cluster_token: "etcd-cluster".to_owned(),
             range_concurrency: 4,
+            token_kind: TokenKind::Simple,
+            token_lifetime: Duration::from_secs(300),
+            bcrypt_cost: 10,
+            client_cert_auth: false,
             snapshot_dir: std::env::temp_dir(),
         }
     }

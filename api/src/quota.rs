@@ -61,7 +61,7 @@ impl AppState {
         }
         let alarm = Alarm { member: self.options.member_id, kind: AlarmKind::NoSpace };
         if !self.view().alarms().contains(&alarm)
-            && let Err(status) = self.propose(Command::AlarmRaise(alarm), call).await
+            && let Err(status) = self.propose_once(Command::AlarmRaise(alarm), call).await
         {
             tracing::warn!(%status, "could not raise the space alarm");
         }

@@ -9,12 +9,15 @@ mod router;
 
 mod auth;
 mod cluster;
+mod election;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod one_message;
 mod range;
 mod range_stream;
+mod recipes;
 mod watch;
 mod watch_body;
 mod watch_codec;

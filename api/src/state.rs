@@ -10,7 +10,8 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use keelson_mvcc::types::{Command, Outcome, Revision};
+use keelson_mvcc::auth::Login;
+use keelson_mvcc::types::{Command, Reply, Revision};
 use keelson_proto::etcdserverpb::ResponseHeader;
 use keelson_raftstore::{
     consensus::{CallHandler, Consensus, LeaseObserver},
@@ -20,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
 use crate::{
+    auth::{Passwords, Tokens},
     backend::{ReadAccess, View},
     call::Call,
     clock::Clock,
@@ -69,6 +71,8 @@ pub struct Inner {
     /// Lease timing of the leader.
     pub leases: LeaseManager,
     pub(crate) quota: Quota,
+    pub(crate) tokens: Tokens,
+    pub(crate) passwords: Passwords,
     gates: [Arc<Semaphore>; 2],
     /// Snapshots are put together one at a time.
     pub(crate) snapshot_gate: Arc<Semaphore>,
@@ -108,6 +112,8 @@ impl AppState {
         let gate = || Arc::new(Semaphore::new(options.range_concurrency.max(1)));
         let gates = [gate(), gate()];
         let inner = Arc::new(Inner {
+            tokens: Tokens::new(options.token_lifetime),
+            passwords: Passwords::new(options.bcrypt_cost),
             options,
             consensus,
             reader,
@@ -144,16 +150,12 @@ impl AppState {
         self.inner.lifecycle.send_modify(|lifecycle| lifecycle.stopping = true);
     }
 
-    /// Replicates and applies a command. The reply's revision belongs into the header.
-    pub(crate) async fn propose(&self, command: Command, call: &Call) -> Result<(Revision, Outcome), Status> {
+    /// Replicates and applies a command as it is.
+    pub(crate) async fn propose_once(&self, command: Command, call: &Call) -> Result<Reply, Status> {
         let proposal = self.inner.consensus.propose(&command, call.timeout, self.lane.as_ref());
         // The command is encoded: give the request buffer back before waiting.
         drop(command);
-        let reply = proposal.await.map_err(|error| call.status(errors::from_propose(error)))?;
-        match reply.outcome {
-            Ok(outcome) => Ok((reply.revision, outcome)),
-            Err(error) => Err(errors::from_apply(&error).status()),
-        }
+        proposal.await.map_err(|error| call.status(errors::from_propose(error)))
     }
 
     /// Existing streams cost much more to re-open than a request costs to refuse, so they are given three election
@@ -231,7 +233,7 @@ impl Inner {
 
     /// The timeout of work that is not a client's request.
     pub(crate) fn internal_call(&self) -> Call {
-        Call { timeout: self.options.request_timeout(), by_client: false }
+        Call { timeout: self.options.request_timeout(), by_client: false, credentials: None }
     }
 }
 
@@ -239,6 +241,10 @@ impl Inner {
 impl LeaseObserver for AppState {
     fn applied(&self, changes: &[LeaseChange]) {
         self.leases.applied(changes);
+    }
+
+    fn logged_in(&self, logins: &[Login]) {
+        self.inner.logged_in(logins);
     }
 }
 

@@ -31,7 +31,9 @@ fn is_kept_from_damaged_data(command: &Command) -> bool {
         Command::LeaseCheckpoint { .. }
         | Command::AlarmRaise(_)
         | Command::AlarmClear(_)
-        | Command::MetaSet { .. } => false,
+        | Command::MetaSet { .. }
+        | Command::Auth(_)
+        | Command::As { .. } => false,
     }
 }
 

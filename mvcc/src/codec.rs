@@ -7,10 +7,14 @@
 //! Layout: `version u8 | tag u8 | body`. Numbers are LEB128 varints (signed ones zig-zag), byte strings are a varint
 //! length followed by the bytes, lists a varint count followed by the items, flags one byte of bits.
 
+mod auth;
+
 use bytes::{Buf, BufMut, Bytes};
 
+use auth::get_text;
+
 use crate::types::{
-    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Put,
+    Alarm, AlarmKind, Caller, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Put,
     RangeOptions, SortOrder, SortTarget, Txn, TxnOp,
 };
 
@@ -34,6 +38,8 @@ pub enum DecodeError {
     Truncated(&'static str),
     #[error("{0} bytes follow the command")]
     TrailingBytes(usize),
+    #[error("a name that is not text")]
+    NotText,
     #[error("number of more than 64 bits")]
     NumberTooLong,
     #[error("transaction nested deeper than {DEPTH_MAX}")]
@@ -50,10 +56,16 @@ const TAG_LEASE_CHECKPOINT: u8 = 7;
 const TAG_ALARM_RAISE: u8 = 8;
 const TAG_ALARM_CLEAR: u8 = 9;
 const TAG_META_SET: u8 = 10;
+const TAG_AUTH: u8 = 11;
+const TAG_AS: u8 = 12;
 
 /// Appends the encoded command to `out`.
 pub fn encode(command: &Command, out: &mut impl BufMut) {
     out.put_u8(FORMAT_VERSION);
+    put_command(command, out);
+}
+
+fn put_command(command: &Command, out: &mut impl BufMut) {
     match command {
         Command::Put(put) => {
             out.put_u8(TAG_PUT);
@@ -103,6 +115,17 @@ pub fn encode(command: &Command, out: &mut impl BufMut) {
             put_bytes(key, out);
             put_bytes(value, out);
         }
+        Command::Auth(command) => {
+            out.put_u8(TAG_AUTH);
+            auth::put_auth(command, out);
+        }
+        Command::As { caller, command } => {
+            debug_assert!(!matches!(**command, Command::As { .. }), "a command has one caller");
+            out.put_u8(TAG_AS);
+            put_bytes(caller.user.as_bytes(), out);
+            put_varint(caller.auth_revision, out);
+            put_command(command, out);
+        }
     }
 }
 
@@ -110,6 +133,8 @@ pub fn encode(command: &Command, out: &mut impl BufMut) {
 pub fn encoded_len_bound(command: &Command) -> usize {
     const NUMBER: usize = 10;
     2 + match command {
+        Command::Auth(command) => auth::auth_bound(command),
+        Command::As { caller, command } => 2 * NUMBER + caller.user.len() + encoded_len_bound(command),
         Command::Put(put) => put_bound(put),
         Command::DeleteRange(delete) => range_bound(&delete.range) + 1,
         Command::Txn(txn) => txn_bound(txn),
@@ -131,28 +156,38 @@ pub fn decode(mut input: Bytes) -> Result<Command, DecodeError> {
         return Err(DecodeError::UnknownVersion(version));
     }
     let command = match get_u8(&mut input, "the command tag")? {
-        TAG_PUT => Command::Put(get_put(&mut input)?),
-        TAG_DELETE_RANGE => Command::DeleteRange(get_delete(&mut input)?),
-        TAG_TXN => Command::Txn(get_txn(&mut input, 0)?),
-        TAG_COMPACT => Command::Compact { revision: get_signed(&mut input)? },
-        TAG_LEASE_GRANT => {
-            Command::LeaseGrant { id: get_signed(&mut input)?, ttl_s: get_signed(&mut input)? }
+        TAG_AS => {
+            let caller = Caller { user: get_text(&mut input)?, auth_revision: get_varint(&mut input)? };
+            let tag = get_u8(&mut input, "the command tag")?;
+            Command::As { caller, command: Box::new(get_command(tag, &mut input)?) }
         }
+        tag => get_command(tag, &mut input)?,
+    };
+    if input.is_empty() { Ok(command) } else { Err(DecodeError::TrailingBytes(input.len())) }
+}
+
+fn get_command(tag: u8, input: &mut Bytes) -> Result<Command, DecodeError> {
+    Ok(match tag {
+        TAG_PUT => Command::Put(get_put(input)?),
+        TAG_DELETE_RANGE => Command::DeleteRange(get_delete(input)?),
+        TAG_TXN => Command::Txn(get_txn(input, 0)?),
+        TAG_COMPACT => Command::Compact { revision: get_signed(input)? },
+        TAG_LEASE_GRANT => Command::LeaseGrant { id: get_signed(input)?, ttl_s: get_signed(input)? },
         TAG_LEASE_REVOKE => {
-            let id = get_signed(&mut input)?;
-            let by_expiry = get_u8(&mut input, "the revoke flag")? != 0;
-            let term = get_varint(&mut input)?;
+            let id = get_signed(input)?;
+            let by_expiry = get_u8(input, "the revoke flag")? != 0;
+            let term = get_varint(input)?;
             Command::LeaseRevoke { id, term: by_expiry.then_some(term) }
         }
         TAG_LEASE_CHECKPOINT => Command::LeaseCheckpoint {
-            remaining: get_list(&mut input, |input| Ok((get_signed(input)?, get_signed(input)?)))?,
+            remaining: get_list(input, |input| Ok((get_signed(input)?, get_signed(input)?)))?,
         },
-        TAG_ALARM_RAISE => Command::AlarmRaise(get_alarm(&mut input)?),
-        TAG_ALARM_CLEAR => Command::AlarmClear(get_alarm(&mut input)?),
-        TAG_META_SET => Command::MetaSet { key: get_bytes(&mut input)?, value: get_bytes(&mut input)? },
+        TAG_ALARM_RAISE => Command::AlarmRaise(get_alarm(input)?),
+        TAG_ALARM_CLEAR => Command::AlarmClear(get_alarm(input)?),
+        TAG_META_SET => Command::MetaSet { key: get_bytes(input)?, value: get_bytes(input)? },
+        TAG_AUTH => Command::Auth(auth::get_auth(input)?),
         tag => return Err(DecodeError::UnknownTag { what: "a command", tag }),
-    };
-    if input.is_empty() { Ok(command) } else { Err(DecodeError::TrailingBytes(input.len())) }
+    })
 }
 
 fn put_bound(put: &Put) -> usize {
@@ -408,7 +443,7 @@ fn get_signed(input: &mut Bytes) -> Result<i64, DecodeError> {
     Ok((number >> 1) as i64 ^ -((number & 1) as i64))
 }
 
-fn put_bytes(bytes: &Bytes, out: &mut impl BufMut) {
+fn put_bytes(bytes: &[u8], out: &mut impl BufMut) {
     put_varint(bytes.len() as u64, out);
     out.put_slice(bytes);
 }
@@ -442,6 +477,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::types::{AuthCommand, Permission};
 
     fn bytes() -> impl Strategy<Value = Bytes> {
         prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
@@ -543,12 +579,49 @@ mod tests {
             alarm.clone().prop_map(Command::AlarmRaise),
             alarm.prop_map(Command::AlarmClear),
             (bytes(), bytes()).prop_map(|(key, value)| Command::MetaSet { key, value }),
+            auth_command().prop_map(Command::Auth),
         ]
+    }
+
+    fn auth_command() -> impl Strategy<Value = AuthCommand> {
+        let text = || "[a-zé]{0,3}";
+        let permission = (any::<i32>(), range()).prop_map(|(kind, range)| Permission { kind, range });
+        prop_oneof![
+            Just(AuthCommand::Enable),
+            Just(AuthCommand::Disable),
+            (text(), text(), any::<u64>()).prop_map(|(user, token, checked_revision)| AuthCommand::Login {
+                user,
+                token,
+                checked_revision
+            }),
+            (text(), prop::option::of(bytes()))
+                .prop_map(|(name, password)| AuthCommand::UserAdd { name, password }),
+            text().prop_map(|name| AuthCommand::UserDelete { name }),
+            (text(), prop::option::of(bytes()))
+                .prop_map(|(name, password)| AuthCommand::UserSetPassword { name, password }),
+            (text(), text()).prop_map(|(user, role)| AuthCommand::UserGrantRole { user, role }),
+            (text(), text()).prop_map(|(user, role)| AuthCommand::UserRevokeRole { user, role }),
+            text().prop_map(|name| AuthCommand::RoleAdd { name }),
+            text().prop_map(|name| AuthCommand::RoleDelete { name }),
+            (text(), prop::option::of(permission))
+                .prop_map(|(role, permission)| AuthCommand::RoleGrant { role, permission }),
+            (text(), range()).prop_map(|(role, range)| AuthCommand::RoleRevoke { role, range }),
+        ]
+    }
+
+    /// With and without a caller.
+    fn called() -> impl Strategy<Value = Command> {
+        let caller =
+            ("[a-z]{0,3}", any::<u64>()).prop_map(|(user, auth_revision)| Caller { user, auth_revision });
+        (prop::option::of(caller), command()).prop_map(|(caller, command)| match caller {
+            Some(caller) => Command::As { caller, command: Box::new(command) },
+            None => command,
+        })
     }
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(command in command()) {
+        fn what_is_encoded_is_decoded(command in called()) {
             let mut buffer = Vec::new();
             encode(&command, &mut buffer);
             prop_assert!(buffer.len() <= encoded_len_bound(&command));
@@ -556,7 +629,7 @@ mod tests {
         }
 
         #[test]
-        fn every_proper_prefix_is_refused(command in command(), cut in any::<prop::sample::Index>()) {
+        fn every_proper_prefix_is_refused(command in called(), cut in any::<prop::sample::Index>()) {
             let mut buffer = Vec::new();
             encode(&command, &mut buffer);
             buffer.truncate(cut.index(buffer.len()));
@@ -564,7 +637,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), tag in 0u8..12) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), tag in 0u8..14) {
             let _ = decode(Bytes::from([&[FORMAT_VERSION, tag], bytes.as_slice()].concat()));
         }
     }
@@ -577,6 +650,14 @@ mod tests {
             bytes.extend([0, 1, 3]);
         }
         assert_eq!(decode(Bytes::from(bytes)), Err(DecodeError::TooDeep));
+    }
+
+    #[test]
+    fn a_command_has_one_caller() {
+        let nobody = [TAG_AS, 0, 0];
+        let bytes = [&[FORMAT_VERSION][..], &nobody, &nobody, &[TAG_AUTH, 1]].concat();
+        let refused = DecodeError::UnknownTag { what: "a command", tag: TAG_AS };
+        assert_eq!(decode(Bytes::from(bytes)), Err(refused));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 #![doc = include_str!("../DESIGN.md")]
 
+pub mod auth;
 pub mod codec;
 pub mod engine;
 pub mod lessor;

@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::Auth;
 use crate::digest::Digest;
 use crate::engine::{CursorOptions, EngineBatch, EngineCursor, EngineSnapshot, Family};
 use crate::error::StoreError;
 use crate::layout::{
-    ALARM_PREFIX, Fields, MEMBERSHIP_KEY, STATE_KEY, malformed, parse_alarm_key, prefix_end, put_signed,
+    ALARM_PREFIX, AUTH_KEY, Fields, MEMBERSHIP_KEY, ROLE_ROW_PREFIX, STATE_KEY, USER_ROW_PREFIX, malformed,
+    parse_alarm_key, parse_auth, parse_name, parse_role_row, parse_user_row, prefix_end, put_signed,
     put_varint,
 };
 use crate::types::{Alarm, LogPosition, Revision};
+use crate::view::each;
 
 /// Version of the whole layout. An unknown one refuses to open.
 pub(crate) const FORMAT: u8 = 1;
@@ -38,6 +41,8 @@ pub(crate) struct State {
     pub(crate) membership: Option<(LogPosition, Bytes)>,
     /// Raised alarms, sorted.
     pub(crate) alarms: Arc<[Alarm]>,
+    /// Users, roles, permissions.
+    pub(crate) auth: Arc<Auth>,
     /// Digests at recent positions, in memory only.
     pub(crate) digests: Arc<[(LogPosition, u64)]>,
 }
@@ -52,6 +57,7 @@ impl Default for State {
             digest: Digest(0),
             membership: None,
             alarms: Arc::new([]),
+            auth: Arc::default(),
             digests: Arc::new([]),
         }
     }
@@ -98,6 +104,7 @@ impl State {
         cursor.check()?;
         alarms.sort();
         state.alarms = alarms.into();
+        state.auth = Arc::new(load_auth(snapshot)?);
         Ok(state)
     }
 
@@ -153,6 +160,22 @@ pub(crate) fn put_position(position: LogPosition, out: &mut Vec<u8>) {
 
 pub(crate) fn get_position(fields: &mut Fields<'_>) -> Option<LogPosition> {
     Some(LogPosition { term: fields.varint()?, leader: fields.varint()?, index: fields.varint()? })
+}
+
+fn load_auth<S: EngineSnapshot>(snapshot: &S) -> Result<Auth, StoreError> {
+    let mut auth = match snapshot.get(Family::Meta, AUTH_KEY, parse_auth)? {
+        Some(auth) => auth?,
+        None => return Ok(Auth::default()),
+    };
+    each(snapshot, Family::Meta, ROLE_ROW_PREFIX, |key, value| {
+        auth.set_role(parse_name(key)?, Some(parse_role_row(value)?));
+        Ok(())
+    })?;
+    each(snapshot, Family::Meta, USER_ROW_PREFIX, |key, value| {
+        auth.set_user(parse_name(key)?, Some(parse_user_row(value)?));
+        Ok(())
+    })?;
+    Ok(auth)
 }
 
 fn decode_membership(bytes: &[u8]) -> Result<(LogPosition, Bytes), StoreError> {

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::apply::{ApplyEntry, Group, GroupResult};
+use crate::auth::Login;
 use crate::compaction::CompactionJob;
 use crate::count_index::CountIndex;
 use crate::engine::{EngineBatch, EngineError, EngineSnapshot, Family, KvEngine};
@@ -52,6 +53,8 @@ pub struct Applied<E: KvEngine> {
     pub events: Vec<Arc<RevisionEvents>>,
     /// Leases granted and revoked, in order.
     pub leases: Vec<LeaseChange>,
+    /// Logins, in order.
+    pub logins: Vec<Login>,
     /// The view after the group, already published.
     pub view: Arc<ReadView<E>>,
 }
@@ -137,7 +140,7 @@ impl<E: KvEngine> Store<E> {
         self.check_usable()?;
         if group.is_empty() {
             let (replies, events, leases) = (Vec::new(), Vec::new(), Vec::new());
-            return Ok(Applied { replies, events, leases, view: self.view.clone() });
+            return Ok(Applied { replies, events, leases, logins: Vec::new(), view: self.view.clone() });
         }
         let mut work = Group::new(&self.engine, &self.view);
         // Latched until the group is through: an error, or a panic caught above, leaves no half applied store.
@@ -254,7 +257,8 @@ impl<E: KvEngine> Store<E> {
     }
 
     fn publish(&mut self, result: GroupResult<E>) -> Result<Applied<E>, StoreError> {
-        let GroupResult { state, mut counts, oversize, overlay, batch, replies, events, leases } = result;
+        let GroupResult { state, mut counts, oversize, overlay, batch, replies, events, leases, logins } =
+            result;
         assert!(state.applied > self.view.state.applied, "the applied position only rises");
         assert!(state.revision >= self.view.state.revision, "the revision never decreases");
         assert!(state.mark >= self.view.state.mark && state.mark <= state.revision);
@@ -279,7 +283,7 @@ impl<E: KvEngine> Store<E> {
         }
         self.view = Arc::new(ReadView { common, snapshot, counts, state });
         self.reader.newest.store(self.view.clone());
-        Ok(Applied { replies, events, leases, view: self.view.clone() })
+        Ok(Applied { replies, events, leases, logins, view: self.view.clone() })
     }
 
     fn check_usable(&self) -> Result<(), StoreError> {

@@ -6,6 +6,8 @@
 
 use bytes::Bytes;
 
+pub use crate::auth::{AuthCommand, AuthError, Caller, Permission};
+
 /// A point in the history of the store: the number of the transaction that wrote it. A fresh store is at 1.
 pub type Revision = i64;
 
@@ -275,6 +277,14 @@ pub enum Command {
         key: Bytes,
         value: Bytes,
     },
+    /// Users, roles, permissions, logins.
+    Auth(AuthCommand),
+    /// A command of a user: refused if the user lacks the right when it is applied. Without this around it, a command
+    /// that needs a right is nobody's. Never around another one.
+    As {
+        caller: Caller,
+        command: Box<Command>,
+    },
 }
 
 /// The reply to one operation of a transaction.
@@ -317,6 +327,14 @@ pub enum Outcome {
     /// The alarms this command raised or cleared (empty when it changed nothing).
     Alarm(Vec<Alarm>),
     MetaSet,
+    /// The auth revision after the command.
+    Auth {
+        revision: u64,
+    },
+    /// What the user shows from now on.
+    Login {
+        token: String,
+    },
 }
 
 /// Why a command changed nothing. Deterministic: the same on every member.
@@ -337,6 +355,8 @@ pub enum ApplyError {
     NoSpace,
     #[error("cluster is corrupt")]
     Corrupt,
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// Result of one command with the store's revision after it.

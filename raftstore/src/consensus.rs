@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use keelson_mvcc::auth::Login;
 use keelson_mvcc::lessor::LeaseChange;
 use keelson_mvcc::types::{Command, Reply};
 use tokio::sync::oneshot;
@@ -114,12 +115,17 @@ pub trait CallHandler: Send + Sync + 'static {
     fn call(&self, from: MemberId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 }
 
-/// Follows the set of leases.
+/// Follows the set of leases, and who logs in.
 pub trait LeaseObserver: Send + Sync + 'static {
     /// Leases were granted or revoked, by whoever: called in the order of the log, once the view shows it and before
     /// the proposer has its reply. Not called for what a snapshot of another member brings, which no leader receives.
     /// Must not block: applying waits for it.
     fn applied(&self, changes: &[LeaseChange]);
+
+    /// Users logged in, on any member: called as [`LeaseObserver::applied`] is.
+    fn logged_in(&self, logins: &[Login]) {
+        let _ = logins;
+    }
 }
 
 /// A proposal under way. Dropping it does not take the command back.

@@ -245,10 +245,15 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         around.flush.unflushed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         debug_span!("watch.publish", revision = applied.view.revision())
             .in_scope(|| around.hub.publish(&applied.events, applied.view.revision()));
-        if !applied.leases.is_empty()
+        if !(applied.leases.is_empty() && applied.logins.is_empty())
             && let Some(observer) = &*around.lease_observer.read()
         {
-            observer.applied(&applied.leases);
+            if !applied.leases.is_empty() {
+                observer.applied(&applied.leases);
+            }
+            if !applied.logins.is_empty() {
+                observer.logged_in(&applied.logins);
+            }
         }
         if applied.view.compacted() != mark_before {
             around.flush.mark.store(applied.view.compacted(), Ordering::Release);

@@ -17,7 +17,7 @@ const UNITS_NS: &[(&str, f64)] = &[
 ];
 
 /// The duration that a text gives, or `None` if it is not one.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);

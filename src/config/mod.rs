@@ -9,7 +9,7 @@ mod checks;
 mod cluster;
 pub mod compaction;
 pub mod data_dir;
-mod duration;
+pub(crate) mod duration;
 pub mod effective;
 mod env;
 mod error;

@@ -36,6 +36,7 @@ pub(super) fn follow(metrics: &EtcdMetrics, state: &AppState) {
         server.is_learner => |state| flag(state.consensus.status().is_learner);
         server.proposals_committed => |state| state.consensus.status().committed_index as f64;
         server.proposals_applied => |state| state.consensus.status().applied_index as f64;
+        server.auth_revision => |state| state.view().auth().revision() as f64;
         mvcc.db_total_size => |state| state.view().size_bytes() as f64;
         mvcc.db_total_size_in_use => |state| state.view().size_in_use_bytes() as f64;
         mvcc.current_revision => |state| state.view().revision() as f64;

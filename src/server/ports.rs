@@ -17,6 +17,7 @@ use keelson_api::edge::metrics::edge::{Observed, register};
 use keelson_api::edge::metrics::{EtcdMetrics, GrpcMetrics, Registry, process};
 use keelson_api::edge::tls::san::SystemResolver;
 use keelson_api::edge::tls::{PeerConnector, ServerTls};
+use keelson_api::gateway;
 use keelson_mvcc::RocksEngine;
 use keelson_raftstore::Handle;
 use keelson_raftstore::net::Transport;
@@ -109,7 +110,12 @@ impl Serving {
             config.security.cors.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             config.security.host_whitelist.clone().unwrap_or_else(|| vec!["*".to_owned()]),
         );
+        let names = state.clone();
+        let access = access
+            .refuse_gateway_names(move || names.options.client_cert_auth && names.view().auth().is_enabled());
 
+        let with_gateway = config.listen.json_gateway;
+        let message_bytes_max = state.options.message_bytes_max();
         let (app, endpoints, rules) = (state.clone(), http_options.clone(), access.clone());
         // As in etcd: addresses for HTTP of its own take it away from the others.
         let with_http = config.listen.client_http_urls.is_empty();
@@ -118,7 +124,13 @@ impl Serving {
             tokio::spawn(replies.run());
             let grpc = keelson_api::services::routes(state).expect("the descriptors in this binary decode");
             let grpc = tower::Layer::layer(&grpc_metrics.layer(runtime).log_slower_than(slow), grpc);
-            let http = if with_http { http::router(&endpoints) } else { http::nothing() };
+            let http = match (with_http, with_gateway) {
+                (false, _) => http::nothing(),
+                (true, false) => http::router(&endpoints),
+                (true, true) => {
+                    http::router(&endpoints).merge(gateway::router(grpc.clone(), message_bytes_max))
+                }
+            };
             Dispatch::new(grpc, rules.clone().protect(http))
         })
         .map_err(listen_error)?;
@@ -130,12 +142,20 @@ impl Serving {
         observe::client_bytes(metrics, clients.stats());
         self.others.push(clients);
 
-        let endpoints = http_options.clone();
+        let (endpoints, app) = (http_options.clone(), state.clone());
         self.serve_http(
             "http",
             |ports| &mut ports.http,
             &mut observed,
-            move || access.clone().protect(http::router(&endpoints)),
+            move || {
+                let mut router = http::router(&endpoints);
+                if with_gateway {
+                    let grpc = keelson_api::services::routes(app.clone())
+                        .expect("the descriptors in this binary decode");
+                    router = router.merge(gateway::router(grpc, message_bytes_max));
+                }
+                access.clone().protect(router)
+            },
         )?;
         self.serve_http(
             "metrics",

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod cluster;
 pub mod crash;
 pub mod differential;
+pub mod dynamic;
 pub mod environment;
 pub mod http;
 pub mod missing;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use keelson_proto::etcdserverpb as pb;
+use keelson_proto::{authpb, etcdserverpb as pb};
 use keelson_tests::client::Client;
 use keelson_tests::cluster::{Cluster, Kind, Options};
 use keelson_tests::peers::Program;
@@ -22,6 +22,8 @@ struct Seen {
     ranges: Vec<Option<pb::RangeResponse>>,
     leases: Vec<(i64, i64, Vec<Vec<u8>>)>,
     alarms: Vec<pb::AlarmMember>,
+    /// Users with their roles, roles with their permissions, and the auth revision.
+    auth: Vec<String>,
     /// From the compaction mark on.
     events: Vec<String>,
 }
@@ -63,6 +65,21 @@ async fn write(client: &Client) -> i64 {
             }
         }
     }
+    for (user, role) in [("root", "root"), ("alice", "reader")] {
+        let mut auth = client.auth();
+        auth.role_add(pb::AuthRoleAddRequest { name: role.to_owned() }).await.unwrap();
+        let perm = authpb::Permission { perm_type: 0, key: "k".into(), range_end: "l".into() };
+        let grant = pb::AuthRoleGrantPermissionRequest { name: role.to_owned(), perm: Some(perm) };
+        auth.role_grant_permission(grant).await.unwrap();
+        let add = pb::AuthUserAddRequest {
+            name: user.to_owned(),
+            password: "secret".to_owned(),
+            ..Default::default()
+        };
+        auth.user_add(add).await.unwrap();
+        let grant = pb::AuthUserGrantRoleRequest { user: user.to_owned(), role: role.to_owned() };
+        auth.user_grant_role(grant).await.unwrap();
+    }
     let request = pb::CompactionRequest { revision: mark, physical: false };
     client.kv().compact(request).await.unwrap();
     client.lease().lease_revoke(pb::LeaseRevokeRequest { id: LEASES[1] }).await.unwrap();
@@ -94,8 +111,24 @@ async fn look(client: &Client, mark: i64) -> Seen {
         ranges,
         leases,
         alarms,
+        auth: auth(client).await,
         events: events(client, mark, revision).await,
     }
+}
+
+async fn auth(client: &Client) -> Vec<String> {
+    let mut auth = client.auth();
+    let status = auth.auth_status(pb::AuthStatusRequest {}).await.unwrap().into_inner();
+    let mut seen = vec![format!("{} at {}", status.enabled, status.auth_revision)];
+    for name in auth.user_list(pb::AuthUserListRequest {}).await.unwrap().into_inner().users {
+        let user = auth.user_get(pb::AuthUserGetRequest { name: name.clone() }).await.unwrap().into_inner();
+        seen.push(format!("{name}: {:?}", user.roles));
+    }
+    for name in auth.role_list(pb::AuthRoleListRequest {}).await.unwrap().into_inner().roles {
+        let role = auth.role_get(pb::AuthRoleGetRequest { role: name.clone() }).await.unwrap().into_inner();
+        seen.push(format!("{name}: {:?}", role.perm));
+    }
+    seen
 }
 
 async fn events(client: &Client, from: i64, upto: i64) -> Vec<String> {
@@ -175,4 +208,9 @@ async fn a_real_etcd_on_a_restored_snapshot_answers_as_we_do() {
     let found = look(&Client::for_streams(&target.member(0).client_url()), mark).await;
     assert_eq!(found, expected);
     assert!(expected.ranges.iter().filter(|range| range.is_none()).count() == 2, "two are compacted");
+    // The password that was given to one server is the one the other takes.
+    let client = Client::for_streams(&target.member(0).client_url());
+    client.auth().auth_enable(pb::AuthEnableRequest {}).await.unwrap();
+    let login = pb::AuthenticateRequest { name: "alice".to_owned(), password: "secret".to_owned() };
+    client.auth().authenticate(login).await.expect("the password counts");
 }

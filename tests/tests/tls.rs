@@ -439,3 +439,58 @@ fn without_third_member(kind: Kind, files: &Files, flags: &[String], subject: Su
     (0..3).for_each(|index| cluster.member_mut(index).start().expect("a start"));
     cluster
 }
+
+/// An answer over HTTP/1.1 to a request with a client's certificate.
+fn post(address: &str, files: &Files, pair: &Pair, path: &str, body: &str) -> String {
+    let program = Program::Openssl.require().expect("checked by `Kind::each`");
+    let path_of = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let (ca, cert, key) = (path_of(&files.ca()), path_of(&pair.cert), path_of(&pair.key));
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let arguments =
+        ["s_client", "-connect", address, "-CAfile", &ca, "-cert", &cert, "-key", &key, "-quiet", "-ign_eof"];
+    let output = run(&program, &arguments, &request, Duration::from_secs(20));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_certificate_names_its_user_but_not_through_the_gateway() {
+    for kind in Kind::each(NEEDED) {
+        let files = Files::new();
+        let cluster = Cluster::launch(options(kind, 1, &files.mutual())).expect("the server starts");
+        let endpoint = cluster.member(0).client_url();
+        let pair = |name: &str| files.issue(name, Subject { name, hosts: &[], expired: false });
+        let pairs = ["root", "alice", "stranger", ""].map(pair);
+        let [root, alice, stranger, nobody] =
+            pairs.each_ref().map(|pair| Client::new(endpoint.clone(), &files.ca(), Some(pair)));
+        root.until(&["get", "ready"]);
+        for command in [
+            &["user", "add", "root", "--no-password"][..],
+            &["user", "add", "alice", "--no-password"],
+            &["role", "add", "some"],
+            &["role", "grant-permission", "some", "readwrite", "foo"],
+            &["user", "grant-role", "alice", "some"],
+            &["user", "grant-role", "root", "root"],
+            &["auth", "enable"],
+        ] {
+            root.call(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        }
+        alice.call(&["put", "foo", "bar"]).expect("alice may write this");
+        let denied = |client: &Client, text: &str| {
+            let error = client.call(&["put", "other", "bar"]).expect_err("no right");
+            assert!(error.contains(text), "{kind:?}: {error}");
+        };
+        denied(&alice, "etcdserver: permission denied");
+        denied(&stranger, "etcdserver: permission denied");
+        denied(&nobody, "etcdserver: permission denied");
+        root.call(&["put", "other", "bar"]).expect("root may do anything");
+        let address = cluster.member(0).client_address();
+        let answer = post(&address, &files, &pairs[0], "/v3/kv/range", r#"{"key":"Zm9v"}"#);
+        assert!(answer.starts_with("HTTP/1.1 400"), "{kind:?}: {answer}");
+        assert!(answer.contains("CommonName of client sending a request against gateway"), "{answer}");
+        let answer = post(&address, &files, &pairs[3], "/v3/kv/range", r#"{"key":"Zm9v"}"#);
+        assert!(answer.contains("etcdserver: user name is empty"), "{kind:?}: {answer}");
+    }
+}

@@ -187,7 +187,13 @@ impl WatchControl {
     /// Queues the refusal of a request that never reaches the hub, because the client may not watch the range.
     pub async fn refuse(&self, reason: impl Into<Cow<'static, str>>) -> Result<(), ControlError> {
         let reason = reason.into();
-        self.when_ready(|| self.with_room(|state, slot| state.refuse(slot, reason.clone()))).await
+        self.when_ready(|| self.try_refuse(reason.clone())).await
+    }
+
+    /// As [`WatchControl::refuse`], without waiting.
+    pub fn try_refuse(&self, reason: impl Into<Cow<'static, str>>) -> Result<(), ControlError> {
+        let reason = reason.into();
+        self.with_room(|state, slot| state.refuse(slot, reason))
     }
 
     /// Asks for one progress frame for all watchers of the stream (id -1), to come when all of them have everything.

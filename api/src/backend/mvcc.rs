@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_mvcc::{
     KvEngine, ReadView, Reader,
+    auth::Auth,
     types::{
         Alarm, KeyRange, KeyValue, Lease, LeaseId, LogPosition, RangeOptions, RangeReply, ReadError,
         Revision, Txn, TxnReply,
@@ -67,6 +68,10 @@ impl<E: KvEngine> View for ReadView<E> {
 
     fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, ReadError> {
         self.lease_keys(id)
+    }
+
+    fn auth(&self) -> &Auth {
+        self.auth()
     }
 
     fn alarms(&self) -> Vec<Alarm> {

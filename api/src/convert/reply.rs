@@ -1,7 +1,9 @@
 //! Replies into responses.
 
+use keelson_mvcc::auth::Permission;
 use keelson_mvcc::types::{KeyValue, OpReply, RangeReply, Revision, TxnReply};
 use keelson_proto::{
+    authpb,
     etcdserverpb::{
         DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
         response_op::Response,
@@ -18,6 +20,15 @@ pub fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
         version: kv.version,
         value: kv.value,
         lease: kv.lease,
+    }
+}
+
+/// A permission.
+pub fn permission(permission: &Permission) -> authpb::Permission {
+    authpb::Permission {
+        perm_type: permission.kind,
+        key: permission.range.key.clone(),
+        range_end: permission.range.end.clone(),
     }
 }
 

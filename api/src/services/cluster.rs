@@ -40,9 +40,10 @@ impl Cluster for ClusterService {
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let request = request.into_inner();
         let peer_urls = validate::peer_urls(&request.peer_ur_ls)?;
+        state.check_admin(&call).await?;
         let now_s = state.clock.unix_ms() / 1000;
         let id = members::new_member_id(&peer_urls, &state.options.cluster_token, Some(now_s));
         let member = NewMember { id, peer_urls: peer_urls.clone(), learner: request.is_learner };
@@ -58,8 +59,9 @@ impl Cluster for ClusterService {
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let id = request.into_inner().id;
+        state.check_admin(&call).await?;
         state.consensus.remove_member(id, call.timeout).await.map_err(|error| refused(&error, &call))?;
         let forget = Command::MetaSet { key: members::attributes_key(id), value: Bytes::new() };
         if let Err(status) = state.propose(forget, &call).await {
@@ -75,8 +77,9 @@ impl Cluster for ClusterService {
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let request = request.into_inner();
+        state.check_admin(&call).await?;
         let peer_urls = validate::peer_urls(&request.peer_ur_ls)?;
         let update = state.consensus.update_member(request.id, peer_urls, call.timeout);
         update.await.map_err(|error| refused(&error, &call))?;
@@ -89,10 +92,11 @@ impl Cluster for ClusterService {
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         if request.get_ref().linearizable {
             state.linearize(&call).await?;
         }
+        state.check_user(&call).await?;
         let members = members::list(state);
         Ok(Response::new(MemberListResponse { header: self.header(), members }))
     }
@@ -102,8 +106,9 @@ impl Cluster for ClusterService {
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let id = request.into_inner().id;
+        state.check_admin(&call).await?;
         state.consensus.promote_member(id, call.timeout).await.map_err(|error| refused(&error, &call))?;
         let members = members::list(state);
         Ok(Response::new(MemberPromoteResponse { header: self.header(), members }))

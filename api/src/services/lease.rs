@@ -6,8 +6,10 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures::{Stream, stream};
-use keelson_mvcc::types::{AlarmKind, Command, Outcome};
+use keelson_mvcc::auth::{Access, Caller};
+use keelson_mvcc::types::{AlarmKind, Command, KeyRange, LeaseId, Outcome};
 use keelson_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
@@ -18,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::kv::unexpected;
 use crate::{
+    backend::View,
     call::{Call, OnLearner},
     errors,
     options::LEASE_TTL_S_MAX,
@@ -38,9 +41,10 @@ impl Lease for LeaseService {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let LeaseGrantRequest { id: wanted, ttl } = request.into_inner();
         state.check_quota(LEASE_COST_BYTES, &call).await?;
+        state.check_user(&call).await?;
         if ttl > LEASE_TTL_S_MAX {
             return Err(refuse_ttl(state, &call).await);
         }
@@ -66,8 +70,9 @@ impl Lease for LeaseService {
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let id = request.into_inner().id;
+        state.check_user(&call).await?;
         let (revision, _) = state.propose(Command::LeaseRevoke { id, term: None }, &call).await?;
         Ok(Response::new(LeaseRevokeResponse { header: Some(state.header(revision)) }))
     }
@@ -78,7 +83,8 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let (call, needs_leader) = self.0.admit_stream(request.metadata().as_ref(), OnLearner::Refused)?;
+        let (call, needs_leader) =
+            self.0.admit_stream(request.metadata().as_ref(), request.extensions(), OnLearner::Refused)?;
         let state = self.0.clone();
         let lifecycle = state.lifecycle();
         // A stream may outlive the deadline of its first request by far; each renewal gets the server's own timeout.
@@ -99,10 +105,18 @@ impl Lease for LeaseService {
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        // Who asks for no keys only has to be somebody.
+        let of = if keys { &[id][..] } else { &[] };
+        check_leases(state, &call, Access::Read, of).await?;
         let found =
             state.leases.time_to_live(id, keys, call.timeout).await.map_err(|error| call.status(error))?;
+        if let Some(found) = &found {
+            // The keys are the leader's, which may have been ahead of what was looked at here.
+            let (view, caller) = state.visitor(&call).await?;
+            check_keys(&*view, caller.as_ref(), Access::Read, &found.keys)?;
+        }
         let header = Some(state.header_now());
         Ok(Response::new(match found {
             Some(found) => LeaseTimeToLiveResponse {
@@ -121,14 +135,10 @@ impl Lease for LeaseService {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let state = &self.0;
-        state.admit(request.metadata(), OnLearner::Refused)?;
-        let leases = state
-            .leases
-            .list()
-            .map_err(errors::from_read)?
-            .into_iter()
-            .map(|id| LeaseStatus { id })
-            .collect();
+        let call = state.admit(&request, OnLearner::Refused)?;
+        let leases = state.leases.list().map_err(errors::from_read)?;
+        check_leases(state, &call, Access::Read, &leases).await?;
+        let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(Response::new(LeaseLeasesResponse { header: Some(state.header_now()), leases }))
     }
 }
@@ -148,6 +158,41 @@ async fn refuse_ttl(state: &AppState, call: &Call) -> Status {
     } else {
         errors::LEASE_TTL_TOO_LARGE.into()
     }
+}
+
+/// Refuses nobody, and a caller that may not do this with every key attached to these leases.
+async fn check_leases(
+    state: &AppState,
+    call: &Call,
+    access: Access,
+    leases: &[LeaseId],
+) -> Result<(), Status> {
+    let (view, caller) = state.visitor(call).await?;
+    if !view.auth().is_enabled() {
+        return Ok(());
+    }
+    let caller = caller.ok_or(errors::USER_EMPTY)?;
+    if view.auth().check_admin(Some(&caller)).is_ok() {
+        return Ok(());
+    }
+    for id in leases {
+        let keys = view.lease_keys(*id).map_err(errors::from_read)?;
+        check_keys(&*view, Some(&caller), access, &keys)?;
+    }
+    Ok(())
+}
+
+fn check_keys(
+    view: &dyn View,
+    caller: Option<&Caller>,
+    access: Access,
+    keys: &[Bytes],
+) -> Result<(), Status> {
+    for key in keys {
+        let key = KeyRange::single(key.clone());
+        view.auth().check(caller, access, &key).map_err(errors::from_auth)?;
+    }
+    Ok(())
 }
 
 /// One keep-alive stream.
@@ -170,6 +215,7 @@ impl KeepAlive {
             }
         };
         let Some(LeaseKeepAliveRequest { id }) = request else { return Ok(None) };
+        check_leases(&self.state, &self.call, Access::Write, &[id]).await?;
         // Taken before the renewal: the client must not see a revision at which the lease was already gone.
         let header = Some(self.state.header_now());
         let ttl = tokio::select! {

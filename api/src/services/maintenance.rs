@@ -34,8 +34,12 @@ pub(super) struct MaintenanceService(pub(super) AppState);
 impl Maintenance for MaintenanceService {
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let request = request.into_inner();
+        match request.action {
+            0 => state.check_user(&call).await?,
+            _ => state.check_admin(&call).await?,
+        }
         let kind = alarm_kind(request.alarm);
         let alarms = match (request.action, kind) {
             (0, kind) => {
@@ -63,7 +67,8 @@ impl Maintenance for MaintenanceService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let state = &self.0;
-        state.admit(request.metadata(), OnLearner::Allowed)?;
+        let call = state.admit(&request, OnLearner::Allowed)?;
+        state.check_user(&call).await?;
         let view = state.view();
         let status = state.consensus.status();
         let mut problems: Vec<String> = Vec::new();
@@ -98,13 +103,15 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        self.0.admit(request.metadata(), OnLearner::Refused)?;
+        let call = self.0.admit(&request, OnLearner::Refused)?;
+        self.0.check_admin(&call).await?;
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let state = &self.0;
-        state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
+        state.check_admin(&call).await?;
         let view = state.view();
         let revision = view.revision();
         let hash = state.read_blocking(Size::Long, move || view.hash().map_err(errors::from_read)).await?;
@@ -113,7 +120,8 @@ impl Maintenance for MaintenanceService {
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         let state = &self.0;
-        state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
+        state.check_admin(&call).await?;
         let wanted = request.into_inner().revision;
         let view = state.view();
         let revision = view.revision();
@@ -129,7 +137,9 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.0.admit_stream(request.metadata().as_ref(), OnLearner::Allowed)?;
+        let (call, _) =
+            self.0.admit_stream(request.metadata().as_ref(), request.extensions(), OnLearner::Allowed)?;
+        self.0.check_admin(&call).await?;
         Ok(Response::new(snapshot::stream(self.0.clone())))
     }
 
@@ -138,8 +148,9 @@ impl Maintenance for MaintenanceService {
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let target = request.into_inner().target_id;
+        state.check_admin(&call).await?;
         let transfer = state.consensus.transfer_leader(target, call.timeout);
         transfer.await.map_err(|error| errors::from_transfer(error).status())?;
         Ok(Response::new(MoveLeaderResponse { header: None }))
@@ -150,8 +161,9 @@ impl Maintenance for MaintenanceService {
         request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
         let state = &self.0;
-        let call = state.admit(request.metadata(), OnLearner::Refused)?;
+        let call = state.admit(&request, OnLearner::Refused)?;
         let request = request.into_inner();
+        state.check_admin(&call).await?;
         let row = Bytes::from_static(DOWNGRADE_ROW);
         match request.action {
             0 => drop(validate_downgrade(state, &request.version, &call).await?),

@@ -8,7 +8,8 @@
 use std::convert::Infallible;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response, request::Parts};
+use keelson_mvcc::auth::Access;
 use keelson_mvcc::types::{KeyValue, RangeOptions, RangeReply, SortOrder, SortTarget};
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use prost::Message;
@@ -39,8 +40,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     let answer = async {
-        let (headers, request) = receive(&state, request).await?;
-        range(&state, &headers, request, |response| encode(&response)).await
+        let (parts, request) = receive(&state, request).await?;
+        range(&state, &parts.headers, &parts.extensions, request, |response| encode(&response)).await
     };
     Ok(match answer.await {
         Ok(message) => one_message::response(OneMessage::new(message)),
@@ -48,7 +49,7 @@ where
     })
 }
 
-async fn receive<B>(state: &AppState, request: Request<B>) -> Result<(HeaderMap, RangeRequest), Status>
+async fn receive<B>(state: &AppState, request: Request<B>) -> Result<(Parts, RangeRequest), Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
@@ -60,33 +61,37 @@ where
     let message = messages.message().await?.ok_or_else(|| Status::internal("Missing request message."))?;
     // Read to the end of the stream, or the transport would reset it.
     messages.trailers().await?;
-    Ok((parts.headers, message))
+    Ok((parts, message))
 }
 
 /// The answer as a message.
 pub(super) async fn answer(
     state: &AppState,
     headers: &HeaderMap,
+    extensions: &Extensions,
     request: RangeRequest,
 ) -> Result<RangeResponse, Status> {
-    range(state, headers, request, Ok).await
+    range(state, headers, extensions, request, Ok).await
 }
 
 /// Reads, and hands the response to `finish` where it was read: on the blocking pool if it may be large.
 async fn range<T: Send + 'static>(
     state: &AppState,
     headers: &HeaderMap,
+    extensions: &Extensions,
     request: RangeRequest,
     finish: impl FnOnce(RangeResponse) -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
     let learner = if request.serializable { OnLearner::Allowed } else { OnLearner::Refused };
-    let (call, _) = state.admit_stream(headers, learner)?;
+    let (call, _) = state.admit_stream(headers, extensions, learner)?;
     validate::range(&request)?;
     if !request.serializable {
         state.linearize(&call).await?;
     }
     let options = convert::range(request);
-    let view = state.view();
+    // Judged by what the view itself knows of users and roles: nothing can change in between.
+    let (view, caller) = state.visitor(&call).await?;
+    view.auth().check(caller.as_ref(), Access::Read, &options.range).map_err(errors::from_auth)?;
     let header = state.header(view.revision());
     if is_point_read(&options) {
         let found = view.get(&options.range.key).map_err(errors::from_read)?;

@@ -27,7 +27,9 @@ const FIRST_CHUNK_KEYS: usize = 10;
 pub(super) type RangeChunks = Pin<Box<dyn Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
 
 /// Answers a checked request.
-pub(super) fn chunks(state: AppState, request: RangeRequest) -> RangeChunks {
+///
+/// `judged_at`: auth revision at which its caller was allowed to read the range, while authentication is on.
+pub(super) fn chunks(state: AppState, request: RangeRequest, judged_at: Option<u64>) -> RangeChunks {
     let cursor = Cursor {
         range: KeyRange { key: convert::owned(&request.key), end: convert::owned(&request.range_end) },
         revision: request.revision,
@@ -45,7 +47,15 @@ pub(super) fn chunks(state: AppState, request: RangeRequest) -> RangeChunks {
             let cursor = cursor?;
             let reader = state.clone();
             let header = state.header_now();
-            let read = state.read_blocking(Size::Short, move || cursor.next(&*reader.view(), header)).await;
+            let read = move || {
+                let view = reader.view();
+                // As etcd ends a stream whose caller may have lost the right meanwhile.
+                if judged_at.is_some_and(|revision| revision != view.auth().revision()) {
+                    return Err(errors::AUTH_OLD_REVISION.into());
+                }
+                cursor.next(&*view, header)
+            };
+            let read = state.read_blocking(Size::Short, read).await;
             Some(match read {
                 Ok((response, rest)) => (Ok(response), rest),
                 Err(status) => (Err(status), None),

@@ -18,14 +18,16 @@ use keelson_proto::etcdserverpb::{
     auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer,
 };
+use keelson_proto::v3electionpb::election_server::ElectionServer;
+use keelson_proto::v3lockpb::lock_server::LockServer;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::{body::Body, service::Routes};
 use tower::Service;
 
 use super::{
-    auth::AuthService, cluster::ClusterService, kv::KvService, lease::LeaseService,
-    maintenance::MaintenanceService, range, watch,
+    auth::AuthService, cluster::ClusterService, election::ElectionService, kv::KvService,
+    lease::LeaseService, lock::LockService, maintenance::MaintenanceService, range, watch,
 };
 use crate::{
     state::AppState,
@@ -44,6 +46,8 @@ pub struct GrpcService {
     cluster: ClusterServer<ClusterService>,
     maintenance: MaintenanceServer<MaintenanceService>,
     auth: AuthServer<AuthService>,
+    lock: LockServer<LockService>,
+    election: ElectionServer<ElectionService>,
     /// Health and reflection.
     others: axum::Router,
 }
@@ -71,6 +75,8 @@ pub fn routes(state: AppState) -> Result<GrpcService, tonic_reflection::server::
         cluster: limited!(ClusterServer, ClusterService(state.clone())),
         maintenance: limited!(MaintenanceServer, MaintenanceService(state.clone())),
         auth: limited!(AuthServer, AuthService(state.clone())),
+        lock: limited!(LockServer, LockService(state.clone())),
+        election: limited!(ElectionServer, ElectionService(state.clone())),
         others: others()?,
         state,
     })
@@ -79,8 +85,7 @@ pub fn routes(state: AppState) -> Result<GrpcService, tonic_reflection::server::
 fn others() -> Result<axum::Router, tonic_reflection::server::Error> {
     // The empty name, "the server as a whole", is SERVING from the start; the reporter is not needed again.
     let (_, health) = tonic_health::server::health_reporter();
-    let mut schema = FileDescriptorSet::decode(keelson_proto::FILE_DESCRIPTOR_SET)?;
-    schema.file.retain(|file| !["v3lockpb", "v3electionpb"].contains(&file.package()));
+    let schema = FileDescriptorSet::decode(keelson_proto::FILE_DESCRIPTOR_SET)?;
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_file_descriptor_set(schema.clone())
@@ -112,11 +117,16 @@ where
                 Box::pin(range::call(self.state.clone(), request))
             }
             "etcdserverpb.KV" => self.kv.call(request),
-            "etcdserverpb.Watch" => Box::pin(std::future::ready(Ok(watch::call(&self.state, request)))),
+            "etcdserverpb.Watch" => {
+                let state = self.state.clone();
+                Box::pin(async move { Ok(watch::call(state, request).await) })
+            }
             "etcdserverpb.Lease" => self.lease.call(request),
             "etcdserverpb.Cluster" => self.cluster.call(request),
             "etcdserverpb.Maintenance" => self.maintenance.call(request),
             "etcdserverpb.Auth" => self.auth.call(request),
+            "v3lockpb.Lock" => self.lock.call(request),
+            "v3electionpb.Election" => self.election.call(request),
             _ => {
                 let answer = self.others.call(request.map(Body::new));
                 Box::pin(async move { answer.await.map(|response| response.map(Body::new)) })

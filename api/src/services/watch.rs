@@ -16,15 +16,15 @@ use crate::{call::OnLearner, state::AppState, transport};
 const PATH: &str = "/etcdserverpb.Watch/Watch";
 
 /// Answers a request; an error is a response too.
-pub(super) fn call<B>(state: &AppState, request: Request<B>) -> Response<Body>
+pub(super) async fn call<B>(state: AppState, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    open(state, request).unwrap_or_else(Status::into_http)
+    open(state, request).await.unwrap_or_else(Status::into_http)
 }
 
-fn open<B>(state: &AppState, request: Request<B>) -> Result<Response<Body>, Status>
+async fn open<B>(state: AppState, request: Request<B>) -> Result<Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -32,10 +32,13 @@ where
     if request.uri().path() != PATH {
         return Err(Status::new(Code::Unimplemented, ""));
     }
-    let (_, needs_leader) = state.admit_stream(request.headers(), OnLearner::Refused)?;
+    let (call, needs_leader) =
+        state.admit_stream(request.headers(), request.extensions(), OnLearner::Refused)?;
     transport::check_encoding(request.headers())?;
+    // Here a login this member has not applied yet is waited for; one that is wrong is told to each watch.
+    let _ = state.visitor(&call).await;
     let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
     let bytes_max = state.options.message_bytes_max();
     let requests = Streaming::new_request(decoder, request.into_body(), None, Some(bytes_max));
-    Ok(one_message::response(WatchBody::new(state.clone(), requests, needs_leader)))
+    Ok(one_message::response(WatchBody::new(state, requests, call, needs_leader)))
 }

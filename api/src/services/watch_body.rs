@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use http::HeaderMap;
 use http_body::Frame as BodyFrame;
+use keelson_mvcc::auth::Access;
 use keelson_mvcc::types::{KeyRange, Revision};
 use keelson_proto::etcdserverpb::{
     ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
@@ -28,7 +29,13 @@ use prost::Message;
 use tonic::{Code, Status, Streaming};
 
 use super::{lease::ended, one_message::PREFIX_BYTES, watch_codec::put_head};
-use crate::{convert, errors, state::AppState, transport::transport_status};
+use crate::{
+    call::Call,
+    convert,
+    errors::{self, WireError},
+    state::AppState,
+    transport::transport_status,
+};
 
 /// Shared pieces from this size on go to the socket without a copy; below, a copy is cheaper than a frame of its own.
 const SHARED_BYTES_MIN: usize = 4096;
@@ -46,13 +53,20 @@ pub(super) struct WatchBody {
     /// Completes when the server wants the stream to end.
     ended: Pin<Box<dyn Future<Output = Status> + Send>>,
     out: VecDeque<Bytes>,
+    /// What the client showed of itself when it opened the stream.
+    call: Call,
     /// Set once nothing but trailers is left.
     last: Option<Status>,
     done: bool,
 }
 
 impl WatchBody {
-    pub(super) fn new(state: AppState, requests: Streaming<WatchRequest>, needs_leader: bool) -> Self {
+    pub(super) fn new(
+        state: AppState,
+        requests: Streaming<WatchRequest>,
+        call: Call,
+        needs_leader: bool,
+    ) -> Self {
         let stream = state.hub.open();
         let mut lifecycle = state.lifecycle();
         WatchBody {
@@ -62,6 +76,7 @@ impl WatchBody {
             held: None,
             ended: Box::pin(async move { ended(&mut lifecycle, needs_leader).await }),
             out: VecDeque::new(),
+            call,
             last: None,
             done: false,
             state,
@@ -109,13 +124,30 @@ impl WatchBody {
     fn hand_over(&self, request: &WatchRequest) -> Result<(), ControlError> {
         match &request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
-                self.control.try_create(&watch_request(create)).map(drop)
+                let create = watch_request(create);
+                // A start before all history is refused first, by the hub.
+                if create.start >= 0
+                    && let Err(refused) = self.permit(&create.range)
+                {
+                    return self.control.try_refuse(refused.go_string());
+                }
+                self.control.try_create(&create).map(drop)
             }
             Some(RequestUnion::CancelRequest(cancel)) => self.control.try_cancel(cancel.watch_id).map(drop),
             Some(RequestUnion::ProgressRequest(_)) => self.control.progress(),
             // Not worth a whole stream: a newer client may know more kinds of requests.
             None => Ok(()),
         }
+    }
+
+    /// Whether the client may watch these keys. Asked once: a right lost later does not end a watch, as in etcd.
+    fn permit(&self, range: &KeyRange) -> Result<(), WireError> {
+        let invalid = |_| errors::INVALID_AUTH_TOKEN;
+        let (view, caller) = self.state.visitor_now(&self.call).map_err(invalid)?;
+        // An empty key is the smallest one.
+        let key = if range.key.is_empty() { Bytes::from_static(&[0]) } else { range.key.clone() };
+        let range = KeyRange { key, end: range.end.clone() };
+        view.auth().check(caller.as_ref(), Access::Read, &range).map_err(errors::from_auth)
     }
 
     /// Encodes frames into pieces for the socket.

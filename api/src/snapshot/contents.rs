@@ -11,21 +11,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use keelson_mvcc::auth::{Auth, Permission, User};
 use keelson_mvcc::{file_key, types::Revision};
-use keelson_proto::etcdserverpb::AlarmMember;
+use keelson_proto::{authpb, etcdserverpb::AlarmMember};
 use keelson_raftstore::{MemberId, codec::MembershipRow, consensus::Members};
 use prost::Message;
 use serde_json::json;
 
 use super::{SnapshotError, bbolt::Writer, sort::Sorter};
-use crate::{backend::View, members, services::downgrade_target};
+use crate::{backend::View, convert, members, services::downgrade_target};
 
 /// Rows sorted in memory at once.
 const SORT_BYTES: usize = 32 << 20;
 /// Bytes put together before they are written.
 const WRITE_BYTES: usize = 256 << 10;
-/// The revision of users and roles while there are none.
-const AUTH_REVISION: u64 = 1;
 
 /// The rows of a bucket.
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -55,9 +54,9 @@ pub(super) fn write(
     let members = membership.members();
     let small = [
         ("alarm", alarms(view)),
-        ("auth", Rows::from([(b"authRevision".to_vec(), AUTH_REVISION.to_be_bytes().to_vec())])),
-        ("authRoles", Rows::new()),
-        ("authUsers", Rows::new()),
+        ("auth", auth(view.auth())),
+        ("authRoles", roles(view.auth())),
+        ("authUsers", users(view.auth())),
         ("cluster", cluster(view, storage_version)?),
         ("lease", leases(view)?),
         ("members", member_rows(view, &members)),
@@ -147,6 +146,33 @@ fn alarms(view: &dyn View) -> Rows {
         AlarmMember { member_id: alarm.member, alarm: alarm.kind as i32 }.encode_to_vec()
     };
     view.alarms().into_iter().map(|alarm| (key(alarm), Vec::new())).collect()
+}
+
+/// Whether authentication is on stands there once it ever was.
+fn auth(auth: &Auth) -> Rows {
+    let mut rows = Rows::from([(b"authRevision".to_vec(), auth.revision().to_be_bytes().to_vec())]);
+    if auth.is_enabled() || auth.closed() > 0 {
+        rows.insert(b"authEnabled".to_vec(), vec![u8::from(auth.is_enabled())]);
+    }
+    rows
+}
+
+fn roles(auth: &Auth) -> Rows {
+    let row = |name: &str, permissions: &[Permission]| authpb::Role {
+        name: name.as_bytes().to_vec().into(),
+        key_permission: permissions.iter().map(convert::permission).collect(),
+    };
+    auth.roles().map(|(name, role)| (name.as_bytes().to_vec(), row(name, role).encode_to_vec())).collect()
+}
+
+fn users(auth: &Auth) -> Rows {
+    let row = |name: &str, user: &User| authpb::User {
+        name: name.as_bytes().to_vec().into(),
+        password: user.password.clone(),
+        roles: user.roles.clone(),
+        options: Some(authpb::UserAddOptions { no_password: user.no_password }),
+    };
+    auth.users().map(|(name, user)| (name.as_bytes().to_vec(), row(name, user).encode_to_vec())).collect()
 }
 
 fn leases(view: &dyn View) -> Result<Rows, SnapshotError> {

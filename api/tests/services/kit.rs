@@ -180,6 +180,11 @@ impl Cluster {
                 observer.applied(&applied.leases);
             }
         }
+        if !applied.logins.is_empty() {
+            for observer in self.lease_observers.lock().iter() {
+                observer.logged_in(&applied.logins);
+            }
+        }
         reply
     }
 

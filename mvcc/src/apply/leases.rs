@@ -90,7 +90,7 @@ impl<E: KvEngine> Group<'_, E> {
         set(to, true);
     }
 
-    fn attached(&self, id: LeaseId) -> Result<BTreeSet<Bytes>, EngineError> {
+    pub(super) fn attached(&self, id: LeaseId) -> Result<BTreeSet<Bytes>, EngineError> {
         let mut keys: BTreeSet<Bytes> = attached_keys(&self.base.snapshot, id)?.into_iter().collect();
         let group = (id, Bytes::new())..;
         for ((_, key), attached) in self.attachments.range(group).take_while(|((lease, _), _)| *lease == id) {

@@ -6,6 +6,7 @@
 //! command that fails changes nothing.
 //! Source: etcd 3.7 `server/etcdserver/apply` and `server/storage/mvcc/kvstore_txn.go` for behaviour.
 
+mod auth;
 mod change;
 mod emit;
 mod leases;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::alarms;
+use crate::auth::{AuthError, Login};
 use crate::count_index::CountIndex;
 use crate::engine::{EngineBatch, EngineError, Family, KvEngine};
 use crate::error::StoreError;
@@ -88,6 +90,12 @@ impl From<ApplyError> for Fail {
     }
 }
 
+impl From<AuthError> for Fail {
+    fn from(error: AuthError) -> Self {
+        Fail::Command(error.into())
+    }
+}
+
 impl From<ReadError> for Fail {
     fn from(error: ReadError) -> Self {
         match error {
@@ -121,6 +129,7 @@ pub(crate) struct Group<'a, E: KvEngine> {
     replies: Vec<Vec<Reply>>,
     events: Vec<Arc<RevisionEvents>>,
     lease_changes: Vec<LeaseChange>,
+    logins: Vec<Login>,
 }
 
 /// What a group came to.
@@ -133,6 +142,7 @@ pub(crate) struct GroupResult<E: KvEngine> {
     pub(crate) replies: Vec<Vec<Reply>>,
     pub(crate) events: Vec<Arc<RevisionEvents>>,
     pub(crate) leases: Vec<LeaseChange>,
+    pub(crate) logins: Vec<Login>,
 }
 
 impl<'a, E: KvEngine> Group<'a, E> {
@@ -151,6 +161,7 @@ impl<'a, E: KvEngine> Group<'a, E> {
             replies: Vec::new(),
             events: Vec::new(),
             lease_changes: Vec::new(),
+            logins: Vec::new(),
         }
     }
 
@@ -195,6 +206,7 @@ impl<'a, E: KvEngine> Group<'a, E> {
             replies: self.replies,
             events: self.events,
             leases: self.lease_changes,
+            logins: self.logins,
         }
     }
 
@@ -214,7 +226,12 @@ impl<'a, E: KvEngine> Group<'a, E> {
     }
 
     fn dispatch(&mut self, command: &Command, position: LogPosition) -> Result<Outcome, Fail> {
+        let (caller, command) = match command {
+            Command::As { caller, command } => (Some(caller), &**command),
+            command => (None, command),
+        };
         alarms::check(&self.state.alarms, command)?;
+        self.authorize(caller, command)?;
         match command {
             Command::Put(put) => {
                 self.check_put(put)?;
@@ -232,6 +249,9 @@ impl<'a, E: KvEngine> Group<'a, E> {
             Command::AlarmRaise(alarm) => Ok(self.raise(*alarm)),
             Command::AlarmClear(alarm) => Ok(self.clear(*alarm)),
             Command::MetaSet { key, value } => Ok(self.meta_set(key, value)),
+            Command::Auth(command) => self.change_auth(command, position),
+            // Refused by the decoder, and never proposed.
+            Command::As { .. } => Err(AuthError::InvalidManagement.into()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Single facts. The first byte of the key tells the kind; retired tags stay reserved.
 //!
 //! `s` state row, `m` membership, `a | member u64 | kind u8` raised alarm (empty value), `u | key` replicated fact of
-//! a layer above, `l | name` fact of this member alone: left out of snapshots, hashes and digests.
+//! a layer above, `h`, `U | name` and `R | name` authentication (see `auth`), `l | name` fact of this member alone: left out of snapshots, hashes and digests.
 
 use super::malformed;
 use crate::engine::EngineError;

@@ -5,6 +5,7 @@
 //! byte of every value is the format version of its kind; decoding any bytes gives a row or an error, never a panic.
 //! Drawn in `DESIGN.md`.
 
+mod auth;
 mod hist;
 mod lease;
 mod log;
@@ -12,6 +13,10 @@ mod meta;
 mod row;
 mod varint;
 
+pub(crate) use auth::{
+    AUTH_KEY, ROLE_ROW_PREFIX, USER_ROW_PREFIX, auth_value, parse_auth, parse_name, parse_role_row,
+    parse_user_row, role_row, role_row_key, user_row, user_row_key,
+};
 pub(crate) use hist::{
     after_key, hist_is_dead, hist_key, hist_key_prefix, hist_value, parse_hist_key, parse_hist_value,
 };

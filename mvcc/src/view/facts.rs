@@ -82,7 +82,7 @@ pub(crate) fn attached_keys<S: EngineSnapshot>(snapshot: &S, id: LeaseId) -> Res
     Ok(keys)
 }
 
-fn each<S: EngineSnapshot>(
+pub(crate) fn each<S: EngineSnapshot>(
     snapshot: &S,
     family: Family,
     prefix: &[u8],

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::auth::Auth;
 use crate::count_index::CountIndex;
 use crate::engine::KvEngine;
 use crate::history::{Bounds, Source};
@@ -27,7 +28,7 @@ use crate::types::{
 pub(crate) use common::{Common, Pin};
 pub use stream::RangeStream;
 
-pub(crate) use facts::{attached_keys, read_lease};
+pub(crate) use facts::{attached_keys, each, read_lease};
 
 /// The store as of one applied group. Cheap to hold; the space of rows overwritten since is kept meanwhile.
 pub struct ReadView<E: KvEngine> {
@@ -85,6 +86,11 @@ impl<E: KvEngine> ReadView<E> {
     /// under load are hardly ever seen at the same applied position; at these they can be compared.
     pub fn digests(&self) -> &[(LogPosition, u64)] {
         &self.state.digests
+    }
+
+    /// Users, roles and permissions.
+    pub fn auth(&self) -> &Arc<Auth> {
+        &self.state.auth
     }
 
     /// How many keys there are.

@@ -151,6 +151,7 @@ impl Model {
                 };
                 Ok(Outcome::MetaSet)
             }
+            Command::Auth(_) | Command::As { .. } => panic!("authentication is tested apart"),
         }
     }
 

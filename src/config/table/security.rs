@@ -5,7 +5,6 @@ use crate::config::setting::{Group, Kind, Setting};
 const NO_SELF_CLIENT: &str = "nothing in this program is a client of its own client port";
 const CLIENT: &str = "client-transport-security";
 const PEER: &str = "peer-transport-security";
-const NO_USERS: &str = "this build knows no users; protect the client port with --client-cert-auth";
 
 /// The group "Security".
 pub(super) const GROUP: Group = Group {
@@ -147,16 +146,13 @@ pub(super) const AUTH: Group = Group {
             Kind::Text,
             "simple",
             "Kind of the tokens of logged-in users: 'simple', or 'jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…'.",
-        )
-        .inert(NO_USERS),
-        Setting::new("bcrypt-cost", Kind::Unsigned, "10", "Cost of hashing a password, 4 to 31.")
-            .inert(NO_USERS),
+        ),
+        Setting::new("bcrypt-cost", Kind::Unsigned, "10", "Cost of hashing a password, 4 to 31."),
         Setting::new(
             "auth-token-ttl",
             Kind::Unsigned,
             "300",
             "Seconds that a simple token lives after its last use.",
-        )
-        .inert(NO_USERS),
+        ),
     ],
 };

@@ -4,10 +4,13 @@
 //! a wrong expectation. One file per group.
 
 mod auth;
+mod auth_table;
 mod cluster_api;
 mod compaction;
+mod gateway;
 mod http_endpoints;
 mod leases;
+mod locks;
 mod maintenance;
 mod ranges;
 mod transactions;
