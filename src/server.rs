@@ -104,7 +104,7 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
         clock: Arc::new(TokioClock::new()),
     });
     state.consensus.serve_calls(Arc::new(state.clone()));
-    state.consensus.observe_leases(Arc::new(state.clone()));
+    state.consensus.observe_applied(Arc::new(state.clone()));
     observe::follow(&metrics, &state);
     observe::feature_gates(&metrics, &config.feature_gates);
     tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));

@@ -19,13 +19,14 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
+use keelson_proto::dynamic::Dynamic;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::json;
 use tonic::client::{Grpc, GrpcService};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};
 
-use schema::{Dynamic, Pieces, first_message, method, to_json};
+use schema::{Pieces, first_message, method, to_json};
 
 /// Header that tells how the services answered, for what it is worth.
 const METADATA_CONTENT_TYPE: HeaderName = HeaderName::from_static("grpc-metadata-content-type");

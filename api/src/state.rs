@@ -14,7 +14,7 @@ use keelson_mvcc::auth::Login;
 use keelson_mvcc::types::{Command, Reply, Revision};
 use keelson_proto::etcdserverpb::ResponseHeader;
 use keelson_raftstore::{
-    consensus::{CallHandler, Consensus, LeaseObserver},
+    consensus::{ApplyObserver, CallHandler, Consensus},
     lane::{Lane, LaneEnd},
 };
 use tokio::sync::{Semaphore, watch};
@@ -237,8 +237,8 @@ impl Inner {
     }
 }
 
-/// Keeps the lessor's clock in line with the state; to be given to [`Consensus::observe_leases`].
-impl LeaseObserver for AppState {
+/// Keeps the lessor's clock in line with the state; to be given to [`Consensus::observe_applied`].
+impl ApplyObserver for AppState {
     fn applied(&self, changes: &[LeaseChange]) {
         self.leases.applied(changes);
     }

@@ -103,7 +103,7 @@ pub trait Consensus: Send + Sync + 'static {
     fn serve_calls(&self, handler: Arc<dyn CallHandler>);
 
     /// Sets who is told of applied leases. What was applied before is in the view already.
-    fn observe_leases(&self, observer: Arc<dyn LeaseObserver>);
+    fn observe_applied(&self, observer: Arc<dyn ApplyObserver>);
 
     /// Hands leadership over, flushes, seals the log and stops. Proposals still waiting get `Stopped`.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
@@ -116,16 +116,14 @@ pub trait CallHandler: Send + Sync + 'static {
 }
 
 /// Follows the set of leases, and who logs in.
-pub trait LeaseObserver: Send + Sync + 'static {
+pub trait ApplyObserver: Send + Sync + 'static {
     /// Leases were granted or revoked, by whoever: called in the order of the log, once the view shows it and before
     /// the proposer has its reply. Not called for what a snapshot of another member brings, which no leader receives.
     /// Must not block: applying waits for it.
     fn applied(&self, changes: &[LeaseChange]);
 
-    /// Users logged in, on any member: called as [`LeaseObserver::applied`] is.
-    fn logged_in(&self, logins: &[Login]) {
-        let _ = logins;
-    }
+    /// Users logged in, on any member: called as [`ApplyObserver::applied`] is.
+    fn logged_in(&self, logins: &[Login]);
 }
 
 /// A proposal under way. Dropping it does not take the command back.

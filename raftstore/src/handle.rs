@@ -15,7 +15,7 @@ use keelson_watch::Hub;
 use openraft::async_runtime::AsyncRuntime;
 
 use crate::consensus::{
-    CallError, CallHandler, Consensus, Diagnostics, LeaseObserver, MemberError, Members, NewMember, Proposal,
+    ApplyObserver, CallError, CallHandler, Consensus, Diagnostics, MemberError, Members, NewMember, Proposal,
     ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
 };
 use crate::lane::Lane;
@@ -252,8 +252,8 @@ impl<RT: AsyncRuntime, E: KvEngine> Consensus for Member<RT, E> {
         *self.0.call_handler.write() = Some(handler);
     }
 
-    fn observe_leases(&self, observer: Arc<dyn LeaseObserver>) {
-        *self.0.lease_observer.write() = Some(observer);
+    fn observe_applied(&self, observer: Arc<dyn ApplyObserver>) {
+        *self.0.apply_observer.write() = Some(observer);
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

@@ -56,7 +56,7 @@ mod suite_test;
 
 pub use clock::Clock;
 pub use consensus::{
-    CallError, CallHandler, Consensus, Diagnostics, LeaseObserver, Member, MemberError, Members, NewMember,
+    ApplyObserver, CallError, CallHandler, Consensus, Diagnostics, Member, MemberError, Members, NewMember,
     Proposal, ProposeError, ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
 };
 pub use events::StoreEvents;

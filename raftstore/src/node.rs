@@ -38,7 +38,7 @@ use crate::options::{NodeOptions, raft_config};
 use crate::progress::Progress;
 use crate::proposer::{self, Proposals};
 use crate::read_index::{self, Reads};
-use crate::state_machine::{FlushState, SharedLeaseObserver, StateMachine, Surroundings};
+use crate::state_machine::{FlushState, SharedApplyObserver, StateMachine, Surroundings};
 use crate::types::{LogId, MemberId, MemberNode, Payload, Types, log_id};
 
 /// How long the flush at stop may take.
@@ -118,7 +118,7 @@ pub struct Core<RT: AsyncRuntime, E: KvEngine> {
     machine_gone: Progress,
     pub(crate) hub: Hub,
     pub(crate) call_handler: RwLock<Option<Arc<dyn CallHandler>>>,
-    pub(crate) lease_observer: SharedLeaseObserver,
+    pub(crate) apply_observer: SharedApplyObserver,
     on_fatal: Box<dyn Fn(FatalCause) + Send + Sync>,
     fatal_told: AtomicBool,
 }
@@ -151,7 +151,7 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
     let incarnation = RT::thread_rng().next_u64();
     let proposals = Proposals::new(member, incarnation, options.proposer.clone(), clock.clone());
     let flush = Arc::new(FlushState::default());
-    let lease_observer = SharedLeaseObserver::default();
+    let apply_observer = SharedApplyObserver::default();
     let machine_gone = Progress::default();
     let around = Arc::new(Surroundings {
         member,
@@ -161,7 +161,7 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
         facts: facts.clone(),
         links: links.clone(),
         hub: parts.hub.clone(),
-        lease_observer: lease_observer.clone(),
+        apply_observer: apply_observer.clone(),
         flush: flush.clone(),
         group: options.group.clone(),
         blocking: options.blocking,
@@ -191,7 +191,7 @@ pub async fn start<RT: AsyncRuntime, E: KvEngine>(parts: NodeParts<E>) -> Result
         machine_gone,
         hub: parts.hub,
         call_handler: RwLock::new(None),
-        lease_observer,
+        apply_observer,
         on_fatal: parts.on_fatal,
         fatal_told: AtomicBool::new(false),
     });

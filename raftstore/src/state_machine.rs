@@ -35,7 +35,7 @@ use tracing::debug_span;
 
 use crate::batch::{self, BatchId};
 use crate::codec::MembershipRow;
-use crate::consensus::LeaseObserver;
+use crate::consensus::ApplyObserver;
 use crate::facts::Facts;
 use crate::log_store::Log;
 use crate::proposer::Proposals;
@@ -95,7 +95,7 @@ impl FlushState {
 }
 
 /// Who is told of leases, once somebody wants to know.
-pub(crate) type SharedLeaseObserver = Arc<RwLock<Option<Arc<dyn LeaseObserver>>>>;
+pub(crate) type SharedApplyObserver = Arc<RwLock<Option<Arc<dyn ApplyObserver>>>>;
 
 /// What the state machine shares with the rest of the member.
 pub(crate) struct Surroundings {
@@ -106,7 +106,7 @@ pub(crate) struct Surroundings {
     pub(crate) facts: Arc<Facts>,
     pub(crate) links: Arc<crate::net::client::Links>,
     pub(crate) hub: Hub,
-    pub(crate) lease_observer: SharedLeaseObserver,
+    pub(crate) apply_observer: SharedApplyObserver,
     pub(crate) flush: Arc<FlushState>,
     pub(crate) group: GroupOptions,
     pub(crate) blocking: Blocking,
@@ -246,7 +246,7 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         debug_span!("watch.publish", revision = applied.view.revision())
             .in_scope(|| around.hub.publish(&applied.events, applied.view.revision()));
         if !(applied.leases.is_empty() && applied.logins.is_empty())
-            && let Some(observer) = &*around.lease_observer.read()
+            && let Some(observer) = &*around.apply_observer.read()
         {
             if !applied.leases.is_empty() {
                 observer.applied(&applied.leases);

@@ -32,7 +32,7 @@ use crate::net::memory::MemoryNetwork;
 use crate::progress::Progress;
 use crate::proposer::{Proposals, ProposerOptions};
 use crate::state_machine::{
-    Blocking, FlushState, GroupOptions, SharedLeaseObserver, StateMachine, Surroundings,
+    Blocking, FlushState, GroupOptions, SharedApplyObserver, StateMachine, Surroundings,
 };
 use crate::types::Types;
 
@@ -96,7 +96,7 @@ fn machine() -> Machine {
         facts: Arc::new(Facts::new(clock, row.clone(), 0)),
         links: Arc::new(Links::new(1, 1, MemoryNetwork::<RT>::default().transport(1), || {})),
         hub: Hub::new(HubOptions::default(), source, Arc::new(NoFrames)),
-        lease_observer: SharedLeaseObserver::default(),
+        apply_observer: SharedApplyObserver::default(),
         flush: Arc::new(FlushState::default()),
         group: GroupOptions::default(),
         blocking: Blocking::Inline,

@@ -5,11 +5,10 @@
 use std::time::Duration;
 
 use futures::stream;
-use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use keelson_proto::dynamic::Dynamic;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -77,7 +76,7 @@ pub async fn call(channel: &Channel, method: &MethodDescriptor, token: Option<&s
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
     let mut client = Grpc::new(channel.clone()).max_decoding_message_size(usize::MAX);
     client.ready().await.expect("a connection");
-    let call = client.streaming(request, path.parse().expect("a path"), Dynamic(method.output()));
+    let call = client.streaming(request, path.parse().expect("a path"), Dynamic { output: method.output() });
     let mut answers = match tokio::time::timeout(SILENCE, call).await {
         Ok(Ok(answers)) => answers.into_inner(),
         Ok(Err(status)) => return status.into(),
@@ -94,42 +93,4 @@ pub async fn call(channel: &Channel, method: &MethodDescriptor, token: Option<&s
 fn json_of(message: &DynamicMessage) -> Value {
     let options = SerializeOptions::new().use_proto_field_name(true);
     message.serialize_with_options(serde_json::value::Serializer, &options).expect("JSON")
-}
-
-/// The codec; holds the kind of the answers.
-#[derive(Clone)]
-struct Dynamic(MessageDescriptor);
-
-impl Codec for Dynamic {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        self.clone()
-    }
-
-    fn decoder(&mut self) -> Self {
-        self.clone()
-    }
-}
-
-impl Encoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(&mut self, message: DynamicMessage, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message.encode(out).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.0.clone(), bytes);
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
-    }
 }

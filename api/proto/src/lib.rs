@@ -11,6 +11,9 @@
 // Generated code: documented by the `.proto` files, and not ours to lint.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
+#[cfg(feature = "dynamic")]
+pub mod dynamic;
+
 /// Key-values and events.
 pub mod mvccpb {
     include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));

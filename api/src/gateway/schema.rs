@@ -1,19 +1,17 @@
-//! Messages by their descriptors: as JSON on one side, as protobuf on the other.
+//! Messages by their descriptors, as JSON.
 //!
-//! Owns: the schema of this binary, [`Dynamic`]. Invariant: no message is known by name here, so a new field or method
+//! Owns: the schema of this binary. Invariant: no message is known by name here, so a new field or method
 //! needs no change.
 //! Source: the JSON mapping of protobuf; the options etcd gives its gateway (names as in the schema, no default values,
 //! unknown fields ignored).
 
 use std::sync::LazyLock;
 
-use prost::Message;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
 };
 use serde::de::Error;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Made at the first request: a server nobody talks JSON to does not pay for it.
 static SCHEMA: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -103,46 +101,6 @@ impl Pieces {
         });
         self.buffer.drain(..taken.min(self.buffer.len()));
         Some(message.map_err(not_a_message))
-    }
-}
-
-/// gRPC's codec for messages that are known by their descriptors alone.
-#[derive(Clone)]
-pub(super) struct Dynamic {
-    pub(super) output: MessageDescriptor,
-}
-
-impl Codec for Dynamic {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        self.clone()
-    }
-
-    fn decoder(&mut self) -> Self {
-        self.clone()
-    }
-}
-
-impl Encoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(&mut self, message: DynamicMessage, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message.encode(out).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.output.clone(), bytes);
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }
 

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::recipes::{
     Changes, DELETED, Recipe, Waiting, created_at, found, oldest, prefix_of, put, read, session_key, withdraw,
 };
-use crate::{call::OnLearner, errors, state::AppState};
+use crate::{errors, state::AppState};
 
 pub(super) struct ElectionService(pub(super) AppState);
 
@@ -29,8 +29,7 @@ impl Election for ElectionService {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let lease = recipe.lease(request.lease).await?;
         let prefix = prefix_of(&request.name);
         let key = session_key(&prefix, lease);
@@ -62,8 +61,7 @@ impl Election for ElectionService {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let leader = request.leader.ok_or(errors::ELECTION_LEADER_MISSING)?;
         let lease = recipe.lease(leader.lease).await?;
         let header = proclaim(&recipe, &leader.key, leader.rev, request.value, lease).await?;
@@ -71,8 +69,7 @@ impl Election for ElectionService {
     }
 
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let found = recipe.range(oldest(&prefix_of(&request.name))).await?;
         let kv = found.kvs.into_iter().next().ok_or(errors::ELECTION_NO_LEADER)?;
         Ok(Response::new(LeaderResponse { header: found.header, kv: Some(kv) }))
@@ -84,8 +81,7 @@ impl Election for ElectionService {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let observer = Observer { recipe, prefix: prefix_of(&request.name), leader: None };
         let answers = stream::unfold(observer, |mut observer| async {
             // Whatever ends the watch ends the stream, without a reason, as in etcd.
@@ -101,8 +97,7 @@ impl Election for ElectionService {
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let leader = request.leader.ok_or(errors::ELECTION_LEADER_MISSING)?;
         recipe.lease(leader.lease).await?;
         // Not leading any more is as good as having resigned.

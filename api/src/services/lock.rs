@@ -10,15 +10,14 @@ use keelson_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockRe
 use tonic::{Request, Response, Status};
 
 use super::recipes::{Recipe, Waiting, created_at, found, oldest, prefix_of, put, read, session_key};
-use crate::{call::OnLearner, errors, state::AppState};
+use crate::{errors, state::AppState};
 
 pub(super) struct LockService(pub(super) AppState);
 
 #[tonic::async_trait]
 impl Lock for LockService {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let lease = recipe.lease(request.lease).await?;
         let prefix = prefix_of(&request.name);
         let key = session_key(&prefix, lease);
@@ -48,8 +47,7 @@ impl Lock for LockService {
     }
 
     async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<UnlockResponse>, Status> {
-        self.0.admit(&request, OnLearner::Refused)?;
-        let (recipe, request) = Recipe::of(&self.0, request);
+        let (recipe, request) = Recipe::of(&self.0, request)?;
         let deleted = recipe.delete(request.key).await?;
         Ok(Response::new(UnlockResponse { header: deleted.header }))
     }

@@ -21,7 +21,7 @@ use super::{
     kv::KvService,
     lease::{LeaseService, ended},
 };
-use crate::{errors, state::AppState};
+use crate::{call::OnLearner, errors, state::AppState};
 
 /// Time to live of a lease made for a caller that has none.
 const SESSION_TTL_S: i64 = 60;
@@ -35,10 +35,11 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
-    /// Takes over what the request shows of its sender.
-    pub(super) fn of<T>(state: &AppState, request: Request<T>) -> (Self, T) {
+    /// Admits a request, and takes over what it shows of its sender.
+    pub(super) fn of<T>(state: &AppState, request: Request<T>) -> Result<(Self, T), Status> {
+        state.admit(&request, OnLearner::Refused)?;
         let (metadata, extensions, message) = request.into_parts();
-        (Recipe { state: state.clone(), metadata, extensions }, message)
+        Ok((Recipe { state: state.clone(), metadata, extensions }, message))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

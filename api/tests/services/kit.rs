@@ -26,7 +26,7 @@ use keelson_proto::etcdserverpb as pb;
 use keelson_raftstore::{
     StoreEvents,
     consensus::{
-        CallError, CallHandler, Consensus, LeaseObserver, MemberError, Members, NewMember, Proposal,
+        ApplyObserver, CallError, CallHandler, Consensus, MemberError, Members, NewMember, Proposal,
         ProposeError, ReadIndexError, Status, Stopped, TimeoutCause, TransferError,
     },
     lane::Lane,
@@ -111,7 +111,7 @@ pub(crate) struct Cluster {
     pub(crate) control: Mutex<Control>,
     handlers: Mutex<BTreeMap<u64, Arc<dyn CallHandler>>>,
     hubs: Mutex<Vec<Hub>>,
-    lease_observers: Mutex<Vec<Arc<dyn LeaseObserver>>>,
+    apply_observers: Mutex<Vec<Arc<dyn ApplyObserver>>>,
 }
 
 /// What a test decides.
@@ -152,7 +152,7 @@ impl Cluster {
             }),
             handlers: Mutex::default(),
             hubs: Mutex::default(),
-            lease_observers: Mutex::default(),
+            apply_observers: Mutex::default(),
         })
     }
 
@@ -176,12 +176,12 @@ impl Cluster {
             }
         }
         if !applied.leases.is_empty() {
-            for observer in self.lease_observers.lock().iter() {
+            for observer in self.apply_observers.lock().iter() {
                 observer.applied(&applied.leases);
             }
         }
         if !applied.logins.is_empty() {
-            for observer in self.lease_observers.lock().iter() {
+            for observer in self.apply_observers.lock().iter() {
                 observer.logged_in(&applied.logins);
             }
         }
@@ -217,7 +217,7 @@ impl Cluster {
             clock: self.clock.clone(),
         });
         consensus.serve_calls(Arc::new(state.clone()));
-        consensus.observe_leases(Arc::new(state.clone()));
+        consensus.observe_applied(Arc::new(state.clone()));
         tokio::spawn(state.clone().run_background());
         let (serving, lane_end) = state.with_lane();
         tokio::spawn(lane_end.run());
@@ -461,8 +461,8 @@ impl Consensus for Fake {
         self.cluster().handlers.lock().insert(self.id, handler);
     }
 
-    fn observe_leases(&self, observer: Arc<dyn LeaseObserver>) {
-        self.cluster().lease_observers.lock().push(observer);
+    fn observe_applied(&self, observer: Arc<dyn ApplyObserver>) {
+        self.cluster().apply_observers.lock().push(observer);
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {
