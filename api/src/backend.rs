@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keelson_mvcc::KeyValueRef;
 use keelson_mvcc::auth::Auth;
 use keelson_mvcc::types::{
     Alarm, KeyRange, KeyValue, Lease, LeaseId, LogPosition, RangeOptions, RangeReply, ReadError, Revision,
@@ -22,6 +23,9 @@ pub use keelson_raftstore::consensus::Consensus;
 
 /// Takes key and value of a row.
 pub type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// Takes a key-value of a list.
+pub type VisitKeyValue<'a> = dyn FnMut(KeyValueRef<'_>) -> ControlFlow<()> + 'a;
 
 /// The store at one applied position: immutable, cheap to hold.
 pub trait View: Send + Sync + 'static {
@@ -35,6 +39,13 @@ pub trait View: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, ReadError>;
     /// A range as etcd answers it.
     fn range(&self, options: &RangeOptions) -> Result<RangeReply, ReadError>;
+    /// The keys of a range at the newest revision, in order, until `visit` breaks; `keys_only`: without value and lease.
+    fn visit(
+        &self,
+        range: &KeyRange,
+        keys_only: bool,
+        visit: &mut VisitKeyValue<'_>,
+    ) -> Result<(), ReadError>;
     /// Number of keys in a range at a revision (0 or less: the newest).
     fn count(&self, range: &KeyRange, revision: Revision) -> Result<i64, ReadError>;
     /// A transaction of ranges only.

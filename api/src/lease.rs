@@ -145,6 +145,15 @@ impl LeaseManager {
         self.settled.notify_waiters();
     }
 
+    /// Renews a lease if that needs no waiting: this member leads and has it. `None` says nothing about the lease.
+    pub(crate) fn renew_now(&self, id: LeaseId) -> Option<i64> {
+        match self.with_timing(|timing, now, reader| timing.renew(now, reader, id)) {
+            // The acknowledgement is looked at after the renewal: what counts is that nobody else led before it.
+            Ok((Renewal::Renewed { ttl_s }, true)) if self.consensus.status().is_leader => Some(ttl_s),
+            _ => None,
+        }
+    }
+
     /// Renews a lease wherever the leader is. `None`: unknown or expired.
     pub(crate) async fn renew(&self, id: LeaseId, timeout: Duration) -> Result<Option<i64>, WireError> {
         let deadline = self.clock.now() + timeout;

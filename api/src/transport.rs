@@ -8,7 +8,8 @@
 //! Source: grpc-go `rpc_util.go` (size limit, encodings), `server.go` (unmarshalling, unknown services).
 
 use http::{HeaderMap, Request, Response};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming, codec::BufferSettings};
+use tonic_prost::ProstCodec;
 
 const GRPC_ENCODING: &str = "grpc-encoding";
 
@@ -21,6 +22,21 @@ pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Status> {
     Err(Status::unimplemented(format!(
         "grpc: Decompressor is not installed for grpc-encoding \"{encoding}\""
     )))
+}
+
+/// The messages of a request's body.
+///
+/// The buffer begins small: a stream keeps it for its whole life, and its messages are usually some ten bytes.
+pub(crate) fn messages<M, B>(body: B, message_bytes_max: usize) -> Streaming<M>
+where
+    M: prost::Message + Default + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const BUFFER_BYTES: usize = 256;
+    // How much is sent before the sender yields; nothing is sent through this codec.
+    let settings = BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES);
+    Streaming::new_request(ProstCodec::<M, M>::raw_decoder(settings), body, None, Some(message_bytes_max))
 }
 
 /// Answers a path that belongs to no service.

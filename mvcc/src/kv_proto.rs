@@ -5,7 +5,7 @@
 //! proto3 rule that zero values are left out.
 
 use crate::layout::put_varint;
-use crate::types::KeyValue;
+use crate::types::{KeyValue, LeaseId, Revision};
 
 const KEY: u8 = 1 << 3 | 2;
 const CREATE_REVISION: u8 = 2 << 3;
@@ -14,22 +14,56 @@ const VERSION: u8 = 4 << 3;
 const VALUE: u8 = 5 << 3 | 2;
 const LEASE: u8 = 6 << 3;
 
+/// A key-value that is borrowed from where it is stored.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "as in `KeyValue`")]
+pub struct KeyValueRef<'a> {
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+    pub create_revision: Revision,
+    pub mod_revision: Revision,
+    pub version: i64,
+    pub lease: LeaseId,
+}
+
+impl KeyValueRef<'_> {
+    /// Appends the encoded message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let numbers = [self.create_revision, self.mod_revision, self.version, self.lease];
+        encode_parts(self.key, self.value, numbers, out);
+    }
+
+    /// Size of the encoded message in bytes.
+    pub fn encoded_len(&self) -> usize {
+        let bytes = |bytes: &[u8]| {
+            if bytes.is_empty() { 0 } else { 1 + varint_len(bytes.len() as u64) + bytes.len() }
+        };
+        let number = |number: i64| if number == 0 { 0 } else { 1 + varint_len(number as u64) };
+        bytes(self.key)
+            + bytes(self.value)
+            + number(self.create_revision)
+            + number(self.mod_revision)
+            + number(self.version)
+            + number(self.lease)
+    }
+}
+
+impl<'a> From<&'a KeyValue> for KeyValueRef<'a> {
+    fn from(kv: &'a KeyValue) -> Self {
+        let KeyValue { key, value, create_revision, mod_revision, version, lease } = kv;
+        let (create_revision, mod_revision, version) = (*create_revision, *mod_revision, *version);
+        KeyValueRef { key, value, create_revision, mod_revision, version, lease: *lease }
+    }
+}
+
 /// Appends the encoded message.
 pub fn encode_key_value(kv: &KeyValue, out: &mut Vec<u8>) {
-    encode_parts(&kv.key, &kv.value, [kv.create_revision, kv.mod_revision, kv.version, kv.lease], out);
+    KeyValueRef::from(kv).encode(out);
 }
 
 /// Size of the encoded message in bytes.
 pub fn key_value_len(kv: &KeyValue) -> usize {
-    let bytes =
-        |bytes: &[u8]| if bytes.is_empty() { 0 } else { 1 + varint_len(bytes.len() as u64) + bytes.len() };
-    let number = |number: i64| if number == 0 { 0 } else { 1 + varint_len(number as u64) };
-    bytes(&kv.key)
-        + bytes(&kv.value)
-        + number(kv.create_revision)
-        + number(kv.mod_revision)
-        + number(kv.version)
-        + number(kv.lease)
+    KeyValueRef::from(kv).encoded_len()
 }
 
 /// `numbers`: create revision, mod revision, version, lease.

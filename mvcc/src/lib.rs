@@ -37,7 +37,7 @@ pub use error::StoreError;
 pub use export::{Export, Installer};
 pub use file_rows::file_key;
 pub use hash::KvHash;
-pub use kv_proto::{encode_key_value, key_value_len};
+pub use kv_proto::{KeyValueRef, encode_key_value, key_value_len};
 pub use state::DIGEST_STRIDE;
 pub use store::{Applied, FlushTicket, Flushed, Store, StoreOptions};
 pub use types::*;

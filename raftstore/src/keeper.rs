@@ -20,6 +20,8 @@ use crate::types::MemberId;
 
 /// How long between attempts to find out why no leader speaks to this member.
 const LOST_ASK_MS: u64 = 2000;
+/// So many times the usual amount may wait for a flush while the log is replayed at the start.
+const REPLAY_FLUSH_FACTOR: u64 = 4;
 
 struct Keeper {
     applied_seen: u64,
@@ -125,7 +127,10 @@ impl Keeper {
         // Somebody may be waiting for the space, or for the end of a physical compaction.
         let mark = core.flush.mark.load(Ordering::Acquire);
         let compacted = behind && mark > self.mark_flushed;
-        if (unflushed >= keeping.flush_bytes || idle || compacted) && core.flush.may_begin() {
+        // Whoever starts again wants to answer first: a flush competes with the replay of the log for the processor.
+        let replaying = !core.facts.ready.load(Ordering::Relaxed);
+        let enough = if replaying { keeping.flush_bytes * REPLAY_FLUSH_FACTOR } else { keeping.flush_bytes };
+        if (unflushed >= enough || idle || compacted) && core.flush.may_begin() {
             self.mark_flushed = mark;
             // openraft calls a flush "building a snapshot": it is what the log may be purged up to.
             let _ = core.raft.trigger().snapshot().await;
@@ -182,8 +187,12 @@ async fn purge<RT: AsyncRuntime, E: KvEngine>(core: &Arc<Core<RT, E>>) {
     let flushed = core.flush.flushed_next.load(Ordering::Acquire);
     let purged_next = core.log.purged().map_or(0, |purged| purged.index + 1);
     let behind = |index, bytes| core.log.index_behind(index, bytes);
-    if let Some(upto) =
-        purge_upto(&core.options.keeping, flushed, slowest, core.log.next(), core.log.len_bytes(), behind)
+    let mut keeping = core.options.keeping.clone();
+    if core.facts.membership().stored.nodes().nth(1).is_none() {
+        // Nobody could fall behind, and what is not kept is neither read at the next start nor takes disk.
+        keeping.log_bytes_kept = 0;
+    }
+    if let Some(upto) = purge_upto(&keeping, flushed, slowest, core.log.next(), core.log.len_bytes(), behind)
         && upto > purged_next
     {
         // Inclusive there.

@@ -125,7 +125,7 @@ impl Default for Keeping {
         Keeping {
             flush_bytes: 8 << 20,
             flush_idle_ms: 5000,
-            log_bytes_kept: 64 << 20,
+            log_bytes_kept: 32 << 20,
             log_bytes_max: 512 << 20,
             follower_live_ms: 30_000,
         }

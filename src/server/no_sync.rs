@@ -1,12 +1,12 @@
 //! The real disk, with syncs that can be left out.
 //!
 //! Owns: [`OptionalSync`]. Called by: `node`, which leaves them out only with `--unsafe-no-fsync`. Invariant: nothing else
-//! differs from the real disk, so that a benchmark without syncs measures the rest as it is.
+//! differs from the real disk, except that nothing then waits for it, so that a benchmark without syncs measures the rest.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use keelson_wal::disk::RealFile;
 use keelson_wal::{Disk, DiskFile, RealDisk};
 
 /// See the module.
@@ -17,13 +17,13 @@ pub(super) struct OptionalSync {
 
 /// An open file of such a disk.
 pub(super) struct OptionalSyncFile {
-    file: File,
+    file: RealFile,
     sync: bool,
 }
 
 impl OptionalSync {
-    fn wrap(self, file: File) -> OptionalSyncFile {
-        OptionalSyncFile { file, sync: self.sync }
+    fn wrap(self, file: RealFile) -> OptionalSyncFile {
+        OptionalSyncFile { file: if self.sync { file } else { file.cached() }, sync: self.sync }
     }
 }
 
@@ -79,5 +79,9 @@ impl DiskFile for OptionalSyncFile {
 
     fn len(&self) -> io::Result<u64> {
         DiskFile::len(&self.file)
+    }
+
+    fn write_unit(&self) -> u64 {
+        self.file.write_unit()
     }
 }

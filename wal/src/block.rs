@@ -8,6 +8,8 @@
 //! Block header, at the start of the first sector's payload, little endian:
 //! `body_bytes u32 | records u32 | flags u32 | previous u32 | bind u32`, then `body_bytes` of records.
 
+use crate::disk::PAGE_BYTES;
+use crate::disk::aligned::Aligned;
 use crate::record::Cursor;
 use crate::sector::{self, PAYLOAD_BYTES, SECTOR_BYTES, STAMP_BYTES};
 
@@ -19,9 +21,6 @@ pub(crate) const FLAG_SEAL: u32 = 1;
 /// The block opens its segment; its first record is STATE.
 pub(crate) const FLAG_OPENS: u32 = 2;
 
-/// Writes are padded with zeros to this size, so that the page cache never has to read the rest of a page from
-/// the disk first. What follows a block in its page is from before, and stays so.
-const PAGE_BYTES: u64 = 4096;
 /// A buffer larger than this is given back after use.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -115,7 +114,7 @@ pub(crate) fn body(bytes: &[u8], body_bytes: usize, out: &mut Vec<u8>) {
 /// The buffer a block is built in. Payloads are copied once, here.
 #[derive(Default)]
 pub(crate) struct BlockBuffer {
-    bytes: Vec<u8>,
+    bytes: Aligned,
     /// Where the next byte goes; always inside a sector's payload, or at the start of the next sector.
     at: usize,
     records: u32,
@@ -127,7 +126,7 @@ impl BlockBuffer {
         assert!(body_bytes <= BODY_BYTES_MAX);
         let length = (sectors(body_bytes) as usize) * SECTOR_BYTES + PAGE_BYTES as usize;
         if self.bytes.len() < length || self.bytes.len() > length.max(BUFFER_BYTES_KEPT) {
-            self.bytes = vec![0; length.next_power_of_two()];
+            self.bytes = Aligned::zeroed(length.next_power_of_two());
         }
         self.at = STAMP_BYTES + BLOCK_HEAD;
         self.records = 0;
@@ -161,13 +160,13 @@ impl BlockBuffer {
         }
     }
 
-    /// Stamps all sectors. Returns the bytes of the block and, after them, zeros to the end of its last page
-    /// (no further than `file_bytes`), and the checksum that its successor will name.
-    pub(crate) fn finish(&mut self, place: Place, body_bytes: u64, flags: u32, file_bytes: u64) -> Built<'_> {
+    /// Stamps all sectors. Returns the bytes of the block and, after them, zeros to the end of the last unit in
+    /// which the disk is written (no further than the file), and the checksum that its successor will name.
+    pub(crate) fn finish(&mut self, place: Place, body_bytes: u64, flags: u32, within: Within) -> Built<'_> {
         let block_bytes = sectors(body_bytes) as usize * SECTOR_BYTES;
         assert_eq!(self.position(), position_after(body_bytes), "the announced size was filled exactly");
         let end = place.offset + block_bytes as u64;
-        let padded_end = end.next_multiple_of(PAGE_BYTES).min(file_bytes.max(end));
+        let padded_end = end.next_multiple_of(within.write_unit).min(within.file_bytes.max(end));
         let padded_bytes = (padded_end - place.offset) as usize;
         self.bytes[self.at..padded_bytes].fill(0);
 
@@ -188,6 +187,15 @@ impl BlockBuffer {
         let link = sector::seal(first, place.file_salt, place.offset, place.number);
         Built { bytes: &self.bytes[..padded_bytes], block_bytes: block_bytes as u64, link }
     }
+}
+
+/// The file a block goes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Within {
+    /// Its length.
+    pub(crate) file_bytes: u64,
+    /// As `DiskFile::write_unit`; at most a page.
+    pub(crate) write_unit: u64,
 }
 
 /// A finished block.
@@ -233,7 +241,7 @@ mod tests {
                 buffer.record(&record::blob_head(KIND_VOTE, blob), blob);
             }
             let place = place();
-            let built = buffer.finish(place, body_bytes, FLAG_SEAL, 1 << 20);
+            let built = buffer.finish(place, body_bytes, FLAG_SEAL, Within { file_bytes: 1 << 20, write_unit: PAGE_BYTES });
             prop_assert_eq!(built.block_bytes, sectors(body_bytes) * 512);
             prop_assert!((place.offset + built.bytes.len() as u64).is_multiple_of(4096));
             let (block, padding) = built.bytes.split_at(built.block_bytes as usize);

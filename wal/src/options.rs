@@ -38,8 +38,9 @@ pub struct Options {
     pub salt: SaltSource,
 }
 
-/// Factor between one segment's size and the next, until the full size is reached: 1, 4, 16, 64 MiB.
-pub(crate) const GROWTH: u64 = 4;
+/// Factor between one segment's size and the next, until the full size is reached: 1, 2, 4, 8, 16 MiB. Each is
+/// written with zeros once before its use, so a young log writes at most twice what it takes in.
+pub(crate) const GROWTH: u64 = 2;
 
 impl Options {
     /// Production sizes.
@@ -47,7 +48,7 @@ impl Options {
         const MIB: u64 = 1 << 20;
         Options {
             identity,
-            segment_bytes: 64 * MIB,
+            segment_bytes: 16 * MIB,
             first_segment_bytes: MIB,
             reserve_bytes: MIB,
             block_align_bytes: SECTOR_BYTES as u64,

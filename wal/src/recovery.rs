@@ -267,7 +267,7 @@ fn create<D: Disk>(
         let mut buffer = BlockBuffer::default();
         buffer.begin(body_bytes);
         buffer.record(&record::blob_head(KIND_STATE, &state), &state);
-        let built = buffer.finish(place, body_bytes, FLAG_OPENS, plan.bytes);
+        let built = buffer.finish(place, body_bytes, FLAG_OPENS, segment.within());
         link = built.link;
         segment.write(built.bytes, place.offset)
     })?;

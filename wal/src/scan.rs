@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::block::{self, BODY_BYTES_MAX, BlockHeader};
 use crate::disk::DiskFile;
+use crate::disk::aligned::Aligned;
 use crate::error::{OpenError, WalError};
 use crate::sector::{self, SECTOR_BYTES, SectorState};
 use crate::segment::Segment;
@@ -46,13 +47,15 @@ pub(crate) enum Verdict {
 
 pub(crate) struct Scan<F> {
     pub(crate) segment: Arc<Segment<F>>,
-    window: Vec<u8>,
+    window: Aligned,
+    /// So much of the window is filled.
+    window_bytes: usize,
     window_start: u64,
 }
 
 impl<F: DiskFile> Scan<F> {
     pub(crate) fn new(segment: Arc<Segment<F>>) -> Self {
-        Scan { segment, window: Vec::new(), window_start: 0 }
+        Scan { segment, window: Aligned::default(), window_bytes: 0, window_start: 0 }
     }
 
     fn failed(&self, error: io::Error) -> OpenError {
@@ -62,16 +65,18 @@ impl<F: DiskFile> Scan<F> {
     /// Bytes from `offset`, fewer than `count` only at the end of the file.
     fn bytes(&mut self, offset: u64, count: u64) -> Result<&[u8], OpenError> {
         let end = offset + count;
-        let have = self.window_start..self.window_start + self.window.len() as u64;
+        let have = self.window_start..self.window_start + self.window_bytes as u64;
         if offset < have.start || end > have.end {
-            self.window.resize(count.max(WINDOW_BYTES) as usize, 0);
-            let read = self.segment.file.read_at(&mut self.window, offset);
-            let read = read.map_err(|error| self.failed(error))?;
-            self.window.truncate(read);
+            let wanted = count.max(WINDOW_BYTES) as usize;
+            if self.window.len() < wanted {
+                self.window = Aligned::zeroed(wanted);
+            }
+            let read = self.segment.file.read_at(&mut self.window[..wanted], offset);
+            self.window_bytes = read.map_err(|error| self.failed(error))?;
             self.window_start = offset;
         }
         let start = (offset - self.window_start) as usize;
-        let end = (start + count as usize).min(self.window.len());
+        let end = (start + count as usize).min(self.window_bytes);
         Ok(&self.window[start.min(end)..end])
     }
 

@@ -15,6 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::block::Within;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::header::{BODY_OFFSET, Header};
@@ -98,6 +99,10 @@ impl<F: DiskFile> Segment<F> {
 
     pub(crate) fn length(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn within(&self) -> Within {
+        Within { file_bytes: self.length(), write_unit: self.file.write_unit() }
     }
 
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), WalError> {

@@ -108,7 +108,7 @@ impl<D: Disk> Wal<D> {
         };
         let flags = if state.is_some() { flags | FLAG_OPENS } else { flags };
         self.fill_buffer(ops, state.as_deref(), body_bytes);
-        let built = self.lanes.buffer.finish(place, body_bytes, flags, self.active.length());
+        let built = self.lanes.buffer.finish(place, body_bytes, flags, self.active.within());
         self.active.write(built.bytes, place.offset)?;
         let block_end = place.offset + built.block_bytes;
         self.lanes.staged = Some(Staged {

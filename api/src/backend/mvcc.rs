@@ -12,7 +12,7 @@ use keelson_mvcc::{
     },
 };
 
-use super::{ReadAccess, View, VisitRow};
+use super::{ReadAccess, View, VisitKeyValue, VisitRow};
 
 impl<E: KvEngine> ReadAccess for Reader<E> {
     fn view(&self) -> Arc<dyn View> {
@@ -39,6 +39,15 @@ impl<E: KvEngine> View for ReadView<E> {
 
     fn range(&self, options: &RangeOptions) -> Result<RangeReply, ReadError> {
         self.range(options)
+    }
+
+    fn visit(
+        &self,
+        range: &KeyRange,
+        keys_only: bool,
+        visit: &mut VisitKeyValue<'_>,
+    ) -> Result<(), ReadError> {
+        self.visit(range, keys_only, visit)
     }
 
     fn count(&self, range: &KeyRange, revision: Revision) -> Result<i64, ReadError> {

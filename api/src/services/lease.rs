@@ -1,13 +1,10 @@
-//! LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive and LeaseLeases.
+//! LeaseGrant, LeaseRevoke, LeaseTimeToLive and LeaseLeases; LeaseKeepAlive has a file of its own.
 //!
-//! Owns: the order of steps of each. Called by: tonic. Invariants: an unknown lease is no error for a keep-alive
-//! (time to live 0) nor for a question (-1).
+//! Owns: the order of steps of each. Called by: tonic. Invariants: an unknown lease is no error for a question (-1).
 //! Source: etcd `server/etcdserver/api/v3rpc/lease.go`.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::stream;
 use keelson_mvcc::auth::{Access, Caller};
 use keelson_mvcc::types::{AlarmKind, Command, KeyRange, LeaseId, Outcome};
 use keelson_proto::etcdserverpb::{
@@ -26,7 +23,6 @@ use crate::{
     options::LEASE_TTL_S_MAX,
     quota::LEASE_COST_BYTES,
     state::{AppState, Lifecycle},
-    transport::transport_status,
 };
 
 /// Ids tried when a server-chosen one is taken.
@@ -77,27 +73,13 @@ impl Lease for LeaseService {
         Ok(Response::new(LeaseRevokeResponse { header: Some(state.header(revision)) }))
     }
 
-    type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+    type LeaseKeepAliveStream = stream::Empty<Result<LeaseKeepAliveResponse, Status>>;
 
     async fn lease_keep_alive(
         &self,
-        request: Request<Streaming<LeaseKeepAliveRequest>>,
+        _: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let (call, needs_leader) =
-            self.0.admit_stream(request.metadata().as_ref(), request.extensions(), OnLearner::Refused)?;
-        let state = self.0.clone();
-        let lifecycle = state.lifecycle();
-        // A stream may outlive the deadline of its first request by far; each renewal gets the server's own timeout.
-        let call = Call { timeout: state.options.request_timeout(), ..call };
-        let session = KeepAlive { state, call, needs_leader, lifecycle, requests: request.into_inner() };
-        let responses = stream::unfold(Some(session), |session| async {
-            let mut session = session?;
-            match session.next().await {
-                Ok(response) => response.map(|response| (Ok(response), Some(session))),
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(Response::new(Box::pin(responses)))
+        unreachable!("the router answers this method itself, see `keep_alive`")
     }
 
     async fn lease_time_to_live(
@@ -161,7 +143,7 @@ async fn refuse_ttl(state: &AppState, call: &Call) -> Status {
 }
 
 /// Refuses nobody, and a caller that may not do this with every key attached to these leases.
-async fn check_leases(
+pub(super) async fn check_leases(
     state: &AppState,
     call: &Call,
     access: Access,
@@ -193,38 +175,6 @@ fn check_keys(
         view.auth().check(caller, access, &key).map_err(errors::from_auth)?;
     }
     Ok(())
-}
-
-/// One keep-alive stream.
-struct KeepAlive {
-    state: AppState,
-    call: Call,
-    needs_leader: bool,
-    lifecycle: watch::Receiver<Lifecycle>,
-    requests: Streaming<LeaseKeepAliveRequest>,
-}
-
-impl KeepAlive {
-    /// The answer to the next request; `None` once the client has no more.
-    async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Status> {
-        let request = tokio::select! {
-            biased;
-            status = ended(&mut self.lifecycle, self.needs_leader) => return Err(status),
-            request = self.requests.message() => {
-                request.map_err(|status| transport_status(&status).unwrap_or(status))?
-            }
-        };
-        let Some(LeaseKeepAliveRequest { id }) = request else { return Ok(None) };
-        check_leases(&self.state, &self.call, Access::Write, &[id]).await?;
-        // Taken before the renewal: the client must not see a revision at which the lease was already gone.
-        let header = Some(self.state.header_now());
-        let ttl = tokio::select! {
-            biased;
-            renewed = self.state.leases.renew(id, self.call.timeout) => renewed?.unwrap_or(0),
-            status = ended(&mut self.lifecycle, self.needs_leader) => return Err(status),
-        };
-        Ok(Some(LeaseKeepAliveResponse { header, id, ttl }))
-    }
 }
 
 /// Completes with the reason once an open stream must end from our side.

@@ -56,7 +56,34 @@ impl http_body::Body for OneMessage {
     }
 }
 
-fn ok_trailers() -> HeaderMap {
+/// Appends gRPC's prefix of a message of `bytes`.
+///
+/// # Errors
+/// A message that is too large, in etcd's words.
+pub(super) fn put_prefix(bytes: usize, out: &mut Vec<u8>) -> Result<(), Status> {
+    if bytes > i32::MAX as usize {
+        let max = i32::MAX;
+        return Err(Status::resource_exhausted(format!(
+            "grpc: trying to send message larger than max ({bytes} vs. {max})"
+        )));
+    }
+    out.push(0);
+    out.extend_from_slice(&(bytes as u32).to_be_bytes());
+    Ok(())
+}
+
+pub(super) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // The text holds what no header may; the code still says enough.
+        let bare = Status::new(status.code(), "");
+        let _ = bare.add_header(&mut trailers);
+    }
+    trailers
+}
+
+/// What ends an answer that succeeded.
+pub(super) fn ok_trailers() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
     trailers

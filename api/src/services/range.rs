@@ -2,20 +2,21 @@
 //!
 //! Owns: the method from request to response. Called by: the router. Invariants: a range of many keys is read *and*
 //! encoded on the blocking pool, so that no serving thread ever copies a long list; the encoded message goes to the
-//! socket as it is.
+//! socket as it is. What a list without bounds needs is in `long_list`.
 //! Source: etcd `server/etcdserver/api/v3rpc/key.go`, `v3_server.go` (`Range`).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, Request, Response, request::Parts};
 use keelson_mvcc::auth::Access;
 use keelson_mvcc::types::{KeyValue, RangeOptions, RangeReply, SortOrder, SortTarget};
-use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use prost::Message;
-use tonic::{Status, Streaming, body::Body, codec::Codec};
-use tonic_prost::ProstCodec;
+use tonic::{Status, body::Body};
 
+use super::long_list::{self, Measured};
 use super::one_message::{self, OneMessage};
 use crate::{
     backend::View,
@@ -41,12 +42,25 @@ where
 {
     let answer = async {
         let (parts, request) = receive(&state, request).await?;
-        range(&state, &parts.headers, &parts.extensions, request, |response| encode(&response)).await
+        let asked = admit(&state, &parts.headers, &parts.extensions, request).await?;
+        if let Some(reply) = read_here(&*asked.view, &asked.options)? {
+            let message = encode(&convert::range_response(asked.header, reply))?;
+            return Ok(one_message::response(OneMessage::new(message)));
+        }
+        if !is_long_list(&asked.options) {
+            let message = read_aside(&state, asked, |response| encode(&response)).await?;
+            return Ok(one_message::response(OneMessage::new(message)));
+        }
+        let Asked { view, options, header } = asked;
+        let (reader, limit) = (state.clone(), usize::try_from(options.limit).unwrap_or(0));
+        let measure =
+            move || long_list::measure(&reader, view, options.range, options.keys_only, limit, header);
+        Ok(match state.read_blocking(Size::Long, measure).await? {
+            Measured::Short(message) => one_message::response(OneMessage::new(message)),
+            Measured::Long(body) => one_message::response(body),
+        })
     };
-    Ok(match answer.await {
-        Ok(message) => one_message::response(OneMessage::new(message)),
-        Err(status) => status.into_http(),
-    })
+    Ok(answer.await.unwrap_or_else(|status: Status| status.into_http()))
 }
 
 async fn receive<B>(state: &AppState, request: Request<B>) -> Result<(Parts, RangeRequest), Status>
@@ -56,8 +70,7 @@ where
 {
     transport::check_encoding(request.headers())?;
     let (parts, body) = request.into_parts();
-    let decoder = ProstCodec::<RangeResponse, RangeRequest>::default().decoder();
-    let mut messages = Streaming::new_request(decoder, body, None, Some(state.options.message_bytes_max()));
+    let mut messages = transport::messages::<RangeRequest, _>(body, state.options.message_bytes_max());
     let message = messages.message().await?.ok_or_else(|| Status::internal("Missing request message."))?;
     // Read to the end of the stream, or the transport would reset it.
     messages.trailers().await?;
@@ -71,17 +84,26 @@ pub(super) async fn answer(
     extensions: &Extensions,
     request: RangeRequest,
 ) -> Result<RangeResponse, Status> {
-    range(state, headers, extensions, request, Ok).await
+    let asked = admit(state, headers, extensions, request).await?;
+    match read_here(&*asked.view, &asked.options)? {
+        Some(reply) => Ok(convert::range_response(asked.header, reply)),
+        None => read_aside(state, asked, Ok).await,
+    }
 }
 
-/// Reads, and hands the response to `finish` where it was read: on the blocking pool if it may be large.
-async fn range<T: Send + 'static>(
+/// A request that may be answered, and what it is answered from.
+struct Asked {
+    view: Arc<dyn View>,
+    options: RangeOptions,
+    header: ResponseHeader,
+}
+
+async fn admit(
     state: &AppState,
     headers: &HeaderMap,
     extensions: &Extensions,
     request: RangeRequest,
-    finish: impl FnOnce(RangeResponse) -> Result<T, Status> + Send + 'static,
-) -> Result<T, Status> {
+) -> Result<Asked, Status> {
     let learner = if request.serializable { OnLearner::Allowed } else { OnLearner::Refused };
     let (call, _) = state.admit_stream(headers, extensions, learner)?;
     validate::range(&request)?;
@@ -93,18 +115,16 @@ async fn range<T: Send + 'static>(
     let (view, caller) = state.visitor(&call).await?;
     view.auth().check(caller.as_ref(), Access::Read, &options.range).map_err(errors::from_auth)?;
     let header = state.header(view.revision());
-    if is_point_read(&options) {
-        let found = view.get(&options.range.key).map_err(errors::from_read)?;
-        return finish(convert::range_response(header, point_reply(found)));
-    }
-    if let Some(reply) = read_here(&*view, &options)? {
-        return finish(convert::range_response(header, reply));
-    }
-    let size = if options.count_only || (1..=SHORT_KEYS).contains(&options.limit) {
-        Size::Short
-    } else {
-        Size::Long
-    };
+    Ok(Asked { view, options, header })
+}
+
+/// Reads on the blocking pool, and hands the response to `finish` there.
+async fn read_aside<T: Send + 'static>(
+    state: &AppState,
+    Asked { view, options, header }: Asked,
+    finish: impl FnOnce(RangeResponse) -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let size = if options.count_only || is_limited(&options) { Size::Short } else { Size::Long };
     let read = move || {
         let reply = view.range(&options).map_err(errors::from_read)?;
         finish(convert::range_response(header, reply))
@@ -112,9 +132,22 @@ async fn range<T: Send + 'static>(
     state.read_blocking(size, read).await
 }
 
+/// True for what does not wait behind longer reads.
+fn is_limited(options: &RangeOptions) -> bool {
+    (1..=SHORT_KEYS).contains(&options.limit)
+}
+
+/// True for a list that may be of any length and is answered row by row.
+fn is_long_list(options: &RangeOptions) -> bool {
+    options.revision <= 0 && !options.count_only && !is_limited(options) && is_plain(options)
+}
+
 /// Reads on the spot what turns out to be little work, `None` if it is more. Most ranges hold a few keys, and handing
 /// them to another thread costs more than reading them.
 fn read_here(view: &dyn View, options: &RangeOptions) -> Result<Option<RangeReply>, Status> {
+    if is_point_read(options) {
+        return view.get(&options.range.key).map(|found| Some(point_reply(found))).map_err(errors::from_read);
+    }
     if options.range.is_single() {
         return view.range(options).map(Some).map_err(errors::from_read);
     }
@@ -154,15 +187,8 @@ fn point_reply(kv: Option<KeyValue>) -> RangeReply {
 /// The message with gRPC's prefix, in one buffer of the right size.
 fn encode(response: &RangeResponse) -> Result<Bytes, Status> {
     let bytes = response.encoded_len();
-    if bytes > i32::MAX as usize {
-        let max = i32::MAX;
-        return Err(Status::resource_exhausted(format!(
-            "grpc: trying to send message larger than max ({bytes} vs. {max})"
-        )));
-    }
-    let mut out = BytesMut::with_capacity(one_message::PREFIX_BYTES + bytes);
-    out.put_u8(0);
-    out.put_u32(bytes as u32);
+    let mut out = Vec::with_capacity(one_message::PREFIX_BYTES + bytes);
+    one_message::put_prefix(bytes, &mut out)?;
     response.encode_raw(&mut out);
-    Ok(out.freeze())
+    Ok(out.into())
 }

@@ -26,7 +26,7 @@ use tonic::{body::Body, service::Routes};
 use tower::Service;
 
 use super::{
-    auth::AuthService, cluster::ClusterService, election::ElectionService, kv::KvService,
+    auth::AuthService, cluster::ClusterService, election::ElectionService, keep_alive, kv::KvService,
     lease::LeaseService, lock::LockService, maintenance::MaintenanceService, range, watch,
 };
 use crate::{
@@ -120,6 +120,10 @@ where
             "etcdserverpb.Watch" => {
                 let state = self.state.clone();
                 Box::pin(async move { Ok(watch::call(state, request).await) })
+            }
+            "etcdserverpb.Lease" if request.uri().path() == keep_alive::PATH => {
+                let state = self.state.clone();
+                Box::pin(async move { Ok(keep_alive::call(state, request).await) })
             }
             "etcdserverpb.Lease" => self.lease.call(request),
             "etcdserverpb.Cluster" => self.cluster.call(request),

@@ -6,9 +6,7 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use keelson_proto::etcdserverpb::{WatchRequest, WatchResponse};
-use tonic::{Code, Status, Streaming, body::Body, codec::Codec};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Status, body::Body};
 
 use super::{one_message, watch_body::WatchBody};
 use crate::{call::OnLearner, state::AppState, transport};
@@ -37,8 +35,6 @@ where
     transport::check_encoding(request.headers())?;
     // Here a login this member has not applied yet is waited for; one that is wrong is told to each watch.
     let _ = state.visitor(&call).await;
-    let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
-    let bytes_max = state.options.message_bytes_max();
-    let requests = Streaming::new_request(decoder, request.into_body(), None, Some(bytes_max));
+    let requests = transport::messages(request.into_body(), state.options.message_bytes_max());
     Ok(one_message::response(WatchBody::new(state, requests, call, needs_leader)))
 }

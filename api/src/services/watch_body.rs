@@ -17,7 +17,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use http::HeaderMap;
 use http_body::Frame as BodyFrame;
 use keelson_mvcc::auth::Access;
 use keelson_mvcc::types::{KeyRange, Revision};
@@ -28,7 +27,11 @@ use keelson_watch::{self as hub, ControlError, EventBatch, Frame, StreamEnd, Wat
 use prost::Message;
 use tonic::{Code, Status, Streaming};
 
-use super::{lease::ended, one_message::PREFIX_BYTES, watch_codec::put_head};
+use super::{
+    lease::ended,
+    one_message::{PREFIX_BYTES, trailers},
+    watch_codec::put_head,
+};
 use crate::{
     call::Call,
     convert,
@@ -275,16 +278,6 @@ impl http_body::Body for WatchBody {
     fn is_end_stream(&self) -> bool {
         self.done
     }
-}
-
-fn trailers(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    if status.add_header(&mut trailers).is_err() {
-        // The text holds what no header may; the code still says enough.
-        let bare = Status::new(status.code(), "");
-        let _ = bare.add_header(&mut trailers);
-    }
-    trailers
 }
 
 fn head(header: &ResponseHeader, id: hub::WatchId, revision: Revision) -> WatchResponse {

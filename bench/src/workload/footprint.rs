@@ -14,22 +14,25 @@ use crate::client::{CallError, Connection, decode, frame};
 use crate::clock::{Clock, pause};
 use crate::counters::Usage;
 use crate::figures::{Figures, Metric};
-use crate::fill::fill;
+use crate::fill::{fill, fill_part};
 use crate::progress::Progress;
 use crate::target::Target;
 
-/// Memory that the keys of the key space add.
+/// Memory that the second half of the key space adds to the first, by when caches of a fixed size are full: what grows
+/// with the number of keys. The whole is reported beside it.
 pub(super) async fn key_memory(
     target: &Target,
     options: &Options,
     progress: &Progress,
 ) -> Result<Figures, CallError> {
+    let (half, all) = (options.shape.key_space / 2, options.shape.key_space);
+    fill_part(target, options.shape, 0..half, 0, progress).await?;
     pause(options.settle).await;
     let before = target.usage().ok_or(CallError::NoPids)?;
-    fill(target, options.shape, 0, progress).await?;
+    fill_part(target, options.shape, half..all, 0, progress).await?;
     pause(options.settle).await;
     let after = target.usage().ok_or(CallError::NoPids)?;
-    let keys = options.shape.key_space as f64;
+    let keys = (all - half) as f64;
     let per_key = |of: fn(&Usage) -> u64| (of(&after) as f64 - of(&before) as f64) / keys;
     let mut figures = Figures::default();
     figures.set(Metric::PerKeyResident, per_key(|usage| usage.resident_bytes));

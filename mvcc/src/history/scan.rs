@@ -13,6 +13,8 @@ use crate::types::Revision;
 pub(crate) trait Visit: FnMut(&[u8], RowRef<'_>) -> bool {}
 impl<F: FnMut(&[u8], RowRef<'_>) -> bool> Visit for F {}
 
+/// A scan of more rows leaves the cache of blocks as it is: its rows would push out those that are asked for often.
+const BULK_ROWS: u64 = 2_000;
 /// Versions of one key skipped one by one before a seek is tried instead.
 const STEPS_BEFORE_SEEK: u32 = 4;
 
@@ -39,7 +41,9 @@ impl<S: EngineSnapshot> Source<'_, S> {
             let changed =
                 self.overlay.into_iter().flat_map(|overlay| overlay.range(bounds.lower, bounds.upper));
             let patches = changed.map(|(key, entry)| (key.as_ref(), Patch::Overlay(entry)));
-            return self.scan_patched(bounds, revision, patches.peekable(), visit);
+            let bulk = expected > BULK_ROWS
+                && self.counts.plan(bounds.lower, bounds.upper).known.min(expected) > BULK_ROWS;
+            return self.scan_patched(bounds, revision, patches.peekable(), bulk, visit);
         }
         let keys = self.counts.plan(bounds.lower, bounds.upper).known.min(expected);
         if !self.patching_is_cheaper(keys, revision, SEEK_COST / 4) {
@@ -52,7 +56,7 @@ impl<S: EngineSnapshot> Source<'_, S> {
             }
         })?;
         let patches = changed.iter().map(|key| (key.as_slice(), Patch::ChangedSince));
-        self.scan_patched(bounds, revision, patches.peekable(), visit)
+        self.scan_patched(bounds, revision, patches.peekable(), keys > BULK_ROWS, visit)
     }
 
     /// `latest`, where a patched key's row comes from the patch.
@@ -61,9 +65,10 @@ impl<S: EngineSnapshot> Source<'_, S> {
         bounds: Bounds<'_>,
         revision: Revision,
         mut patches: Peekable<impl Iterator<Item = (&'p [u8], Patch<'p>)>>,
+        bulk: bool,
         visit: &mut impl Visit,
     ) -> Result<(), EngineError> {
-        let options = CursorOptions { upper: bounds.upper, bulk: false };
+        let options = CursorOptions { upper: bounds.upper, bulk };
         let mut cursor = self.snapshot.cursor(Family::Latest, options);
         cursor.seek(bounds.lower);
         loop {

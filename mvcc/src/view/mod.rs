@@ -7,6 +7,7 @@
 
 mod common;
 mod facts;
+mod rows;
 mod stream;
 
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! The operating system's file system.
 //!
-//! Owns: the mapping of the port to positional reads and writes, `fdatasync`, `fsync` of directories and an
-//! advisory lock. Invariant: no call hides an error or retries a sync. Called by: production.
+//! Owns: the mapping of the port to names, `fsync` of directories and an advisory lock; files are in `direct`.
+//! Invariant: no call hides an error. Called by: production.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Disk, DiskFile};
+use super::{Disk, RealFile};
 
 /// The real disk. Files are created for their owner only: a log holds every secret of the store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +27,7 @@ impl Drop for RealLock {
 }
 
 impl Disk for RealDisk {
-    type File = File;
+    type File = RealFile;
     type Lock = RealLock;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -68,12 +68,12 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
-    fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+    fn create(&self, path: &Path) -> io::Result<RealFile> {
+        RealFile::open(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path)
+    fn open(&self, path: &Path) -> io::Result<RealFile> {
+        RealFile::open(path, OpenOptions::new().read(true).write(true))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -86,33 +86,5 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
-    }
-}
-
-impl DiskFile for File {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match FileExt::read_at(self, &mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        // Goes on after a short write and after an interruption; both are no errors.
-        self.write_all_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        File::sync_data(self)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
     }
 }

@@ -62,6 +62,9 @@ pub(super) fn watches(size: Size) -> Vec<Row> {
     (latency.streams, latency.watchers) = (1000, 1);
     latency.shape.value_bytes = 30_000;
     latency.timing.pace = Pace::Open { rate: 20.0 };
+    // More than etcd delivers on one core: what a server does that cannot keep up.
+    let mut saturated = latency;
+    saturated.timing.pace = Pace::Open { rate: 40.0 };
     let mut memory = size.work(Kind::WatcherMemory, 1);
     (memory.streams, memory.watchers, memory.connections) = (size.crowd, size.watchers, size.crowd);
     vec![
@@ -87,6 +90,14 @@ pub(super) fn watches(size: Size) -> Vec<Row> {
             "20 puts of 30 kB a second to 1000 streams: put to arrival",
             1,
             Scenario::Work(latency),
+            &[("", LatencyP99, REPORTED), ("", EventsPerS, REPORTED)],
+        ),
+        row(
+            "watch-saturated",
+            "watch",
+            "40 puts of 30 kB a second to 1000 streams, more than etcd delivers: put to arrival",
+            1,
+            Scenario::Work(saturated),
             &[("T12", LatencyP99, 0.3), ("", EventsPerS, REPORTED)],
         ),
         row(
