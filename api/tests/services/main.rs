@@ -7,6 +7,7 @@ mod cluster;
 mod kit;
 mod kv;
 mod lease;
+mod long_list;
 mod maintenance;
 mod range_stream;
 mod refusals;
