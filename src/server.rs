@@ -10,13 +10,15 @@ mod auto_compaction;
 mod disk_space;
 mod footprint;
 mod health;
-mod identity;
+pub(crate) mod identity;
 mod no_sync;
 mod node;
 mod observe;
 mod peers;
 mod ports;
 mod tls;
+
+pub(crate) use node::make_private;
 
 use std::error::Error;
 use std::sync::Arc;

@@ -34,6 +34,7 @@ pub mod lane;
 pub mod log_store;
 pub mod net;
 pub mod node;
+pub mod offline;
 pub mod options;
 pub mod proposer;
 pub mod snapshot;

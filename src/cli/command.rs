@@ -36,6 +36,9 @@ pub(super) fn tree() -> Command {
                          --config-file=keelson.yml",
                     ),
             ),
+            super::snapshot::tree(),
+            super::recover::tree(),
+            super::member::tree(),
             Command::new("bench")
                 .about("Load a server that speaks the etcd v3 API, or compare two")
                 .after_help("See: keelson bench --help"),
@@ -97,7 +100,8 @@ fn store_flags(command: Command) -> Command {
     })
 }
 
-fn flag(setting: &'static Setting) -> Arg {
+/// A setting of the store as a flag.
+pub(super) fn flag(setting: &'static Setting) -> Arg {
     let note = match setting.status {
         Status::Honoured => String::new(),
         Status::Inert(why) => format!(" No effect here: {why}."),

@@ -6,8 +6,12 @@
 
 mod command;
 mod config;
+mod member;
+mod place;
+mod recover;
 mod report;
 mod shell;
+mod snapshot;
 mod store;
 
 use std::ffi::OsString;
@@ -75,6 +79,9 @@ fn keelson(arguments: &[String], rest: &[String]) -> ExitCode {
         },
         Some(("completion", matches)) => shell::completion(matches),
         Some(("man", matches)) => shell::man(matches),
+        Some(("snapshot", matches)) => snapshot::run(matches),
+        Some(("recover", matches)) => recover::run(matches),
+        Some(("member", matches)) => member::run(matches),
         _ => {
             eprint!("{}", command::tree().render_help());
             ExitCode::from(2)

@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use super::{environment, report};
-use crate::config::{self, ConfigError, Flavor, Request, Resolved, data_dir, help};
+use crate::config::{self, ConfigError, EffectiveConfig, Flavor, Request, Resolved, data_dir, help};
+use crate::offline::OfflineError;
+use crate::offline::recover::{self, Folders};
 use crate::{lifecycle, logging, server, version};
 
 /// Runs the store with etcd's flags.
@@ -46,6 +48,12 @@ fn start(resolved: Resolved) -> Result<ExitCode, ConfigError> {
     if !server::is_initialised(&config) {
         config.check_bootstrap()?;
     }
+    if config.force_new_cluster
+        && let Err(error) = force_new_cluster(&config)
+    {
+        tracing::error!(error = report::chain(&error), remedy = error.remedy(), "failed to start");
+        return Ok(ExitCode::FAILURE);
+    }
     if let Err(error) = lifecycle::install() {
         tracing::error!(%error, "cannot handle signals");
         return Ok(ExitCode::FAILURE);
@@ -60,4 +68,18 @@ fn start(resolved: Resolved) -> Result<ExitCode, ConfigError> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Makes this member the only one, as `keelson recover --yes` does.
+fn force_new_cluster(config: &EffectiveConfig) -> Result<(), OfflineError> {
+    let data = config.member.data_dir.clone();
+    let wal = config.member.wal_dir.clone().unwrap_or_else(|| data.join("wal"));
+    match recover::force(&Folders { data, wal })? {
+        None => tracing::info!("--force-new-cluster: this member is alone already, or new"),
+        Some(done) => tracing::warn!(
+            cluster = %format!("{:x}", done.cluster),
+            "--force-new-cluster: this member is the only one of a new cluster; never start the others on their old folders"
+        ),
+    }
+    Ok(())
 }

@@ -56,7 +56,6 @@ fn contradictions_are_refused_with_a_remedy() {
     );
     check(&["--auto-compaction-retention=soon"], "soon", "5m");
     check(&["--feature-gates=Nope=true"], "unknown feature", "--help");
-    check(&["--force-new-cluster"], "--force-new-cluster", "bring a quorum of the members back");
     check(&["--initial-cluster=x"], "not name=address", "name=http://address:2380");
 }
 

@@ -16,7 +16,7 @@ pub fn check_not_etcd(data_dir: &Path) -> Result<(), ConfigError> {
         return Err(ConfigError::ForeignData {
             path: data_dir.to_owned(),
             holds: "the data of an etcd server",
-            remedy: "choose another --data-dir; to move the data, save a snapshot with etcdctl on the running etcd",
+            remedy: "choose another --data-dir; to take the data over, see keelson snapshot import --help",
         });
     }
     Ok(())

@@ -22,27 +22,27 @@ const FORMAT_VERSION: u32 = 1;
 
 /// The member and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     format_version: u32,
     /// Which cluster.
     #[serde(with = "hex")]
-    pub(super) cluster: u64,
+    pub(crate) cluster: u64,
     /// Which member.
     #[serde(with = "hex")]
-    pub(super) member: u64,
+    pub(crate) member: u64,
 }
 
 /// One of the first members of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FirstMember {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) peer_urls: Vec<String>,
+pub(crate) struct FirstMember {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) peer_urls: Vec<String>,
 }
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum IdentityError {
+pub(crate) enum IdentityError {
     #[error("{action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is not the identity of a member")]
@@ -53,12 +53,12 @@ pub(super) enum IdentityError {
 
 impl Identity {
     /// A new identity, not yet written down.
-    pub(super) fn new(cluster: u64, member: u64) -> Self {
+    pub(crate) fn new(cluster: u64, member: u64) -> Self {
         Identity { format_version: FORMAT_VERSION, cluster, member }
     }
 
     /// Reads the identity of a data folder; `None` where there is none yet.
-    pub(super) fn load(data_dir: &Path) -> Result<Option<Self>, IdentityError> {
+    pub(crate) fn load(data_dir: &Path) -> Result<Option<Self>, IdentityError> {
         let path = data_dir.join(FILE);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -74,7 +74,7 @@ impl Identity {
     }
 
     /// Writes the identity so that it is there after a power cut, or not at all.
-    pub(super) fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
+    pub(crate) fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
         let path = data_dir.join(FILE);
         let temporary = data_dir.join(format!("{FILE}.tmp"));
         let io = |action, path: &Path| {
@@ -92,7 +92,7 @@ impl Identity {
 }
 
 /// The members that `--initial-cluster` names, ordered by id.
-pub(super) fn first_members(config: &EffectiveConfig) -> Vec<FirstMember> {
+pub(crate) fn first_members(config: &EffectiveConfig) -> Vec<FirstMember> {
     let mut members: Vec<FirstMember> = config
         .cluster
         .initial_members
@@ -111,7 +111,7 @@ pub(super) fn first_members(config: &EffectiveConfig) -> Vec<FirstMember> {
 }
 
 /// The id of a cluster with these first members: the head of a SHA-1 over their ids in rising order.
-pub(super) fn cluster_id(members: &[FirstMember]) -> u64 {
+pub(crate) fn cluster_id(members: &[FirstMember]) -> u64 {
     let bytes: Vec<u8> = members.iter().flat_map(|member| member.id.to_be_bytes()).collect();
     let digest = Sha1::digest(&bytes);
     u64::from_be_bytes(digest[..8].try_into().expect("a SHA-1 has 20 bytes"))
@@ -121,11 +121,11 @@ pub(super) fn cluster_id(members: &[FirstMember]) -> u64 {
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format!("{id:x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
         u64::from_str_radix(&text, 16).map_err(D::Error::custom)
     }

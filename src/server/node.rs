@@ -303,7 +303,7 @@ fn has_data(config: &EffectiveConfig) -> bool {
         .any(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
-fn make_private(folder: &Path) -> Result<(), StartError> {
+pub(crate) fn make_private(folder: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| {
         StartError::new(

@@ -18,4 +18,5 @@ pub mod http;
 pub mod missing;
 pub mod peers;
 pub mod random;
+pub mod seen;
 pub mod tools;

@@ -362,7 +362,7 @@ async fn feature_gates_are_shown() {
 }
 
 #[tokio::test]
-async fn flags_without_effect_say_so_and_dangerous_ones_are_refused() {
+async fn flags_without_effect_say_so_and_others_are_refused() {
     let Some(kind) = Kind::keelson_only(&[]) else { return };
     let flags = ["--corrupt-check-time=1h", "--pre-vote=false", "--feature-gates=LeaseCheckpoint=true"];
     let cluster = start(kind, &flags).await;
@@ -374,9 +374,9 @@ async fn flags_without_effect_say_so_and_dangerous_ones_are_refused() {
     ] {
         assert!(log.contains(text), "no {text:?} in {log}");
     }
-    let mut refused = Cluster::launch(Options::new(kind, 1).flag("--force-new-cluster")).unwrap();
+    let mut refused = Cluster::launch(Options::new(kind, 1).flag("--discovery-srv=example.com")).unwrap();
     assert!(!refused.member_mut(0).wait_end(READY_WAIT).unwrap().success());
-    assert!(refused.member(0).log_text().contains("--force-new-cluster"), "{}", refused.member(0).log_text());
+    assert!(refused.member(0).log_text().contains("--discovery-srv"), "{}", refused.member(0).log_text());
 }
 
 /// A sync that does nothing takes microseconds. (etcd times more than the sync with this metric.)

@@ -1,6 +1,6 @@
 //! Writes a bbolt database file in one pass, from rows that come in order.
 //!
-//! Owns: pages, the two meta pages, the B+ trees of buckets. Called by: `snapshot::export`.
+//! Owns: pages, the two meta pages, the B+ trees of buckets. Called by: `snapshot::contents`; `snapshot::database` reads the same pages.
 //! Invariants: rows of a bucket arrive in strictly rising key order; the file is complete only after
 //! [`Writer::finish`], because the meta pages at its head name the root that is written last; there is no free
 //! list (readers rebuild it), because nothing in the file is free.
@@ -12,16 +12,16 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 /// Bytes per page. bbolt reads the size from the meta page; 4096 is what it writes on most machines.
 const PAGE_BYTES: usize = 4096;
-const PAGE_HEADER_BYTES: usize = 16;
-const ELEMENT_BYTES: usize = 16;
-const META_BYTES: usize = 64;
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
-const FLAG_BRANCH: u16 = 0x01;
-const FLAG_LEAF: u16 = 0x02;
-const FLAG_META: u16 = 0x04;
+pub(super) const PAGE_HEADER_BYTES: usize = 16;
+pub(super) const ELEMENT_BYTES: usize = 16;
+pub(super) const META_BYTES: usize = 64;
+pub(super) const MAGIC: u32 = 0xED0C_DAED;
+pub(super) const VERSION: u32 = 2;
+pub(super) const FLAG_BRANCH: u16 = 0x01;
+pub(super) const FLAG_LEAF: u16 = 0x02;
+pub(super) const FLAG_META: u16 = 0x04;
 /// Element flag of a row whose value is a bucket.
-const ELEMENT_BUCKET: u32 = 1;
+pub(super) const ELEMENT_BUCKET: u32 = 1;
 /// "The free list is not kept in the file."
 const NO_FREELIST: u64 = u64::MAX;
 /// Pages 0 and 1 are the meta pages.
@@ -233,7 +233,7 @@ fn meta_page(page: u64, root_page: u64, end_page: u64) -> Vec<u8> {
 }
 
 /// FNV-1a of 64 bits.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

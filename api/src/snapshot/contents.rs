@@ -31,13 +31,13 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A lease as etcd stores it.
 #[derive(Clone, PartialEq, prost::Message)]
-struct LeaseRow {
+pub(super) struct LeaseRow {
     #[prost(int64, tag = "1")]
-    id: i64,
+    pub(super) id: i64,
     #[prost(int64, tag = "2")]
-    ttl: i64,
+    pub(super) ttl: i64,
     #[prost(int64, tag = "3")]
-    remaining_ttl: i64,
+    pub(super) remaining_ttl: i64,
 }
 
 /// Writes the file of a view; gives it with its size in bytes, rewound. Its folder is `dir`, it has no name there.

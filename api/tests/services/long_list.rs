@@ -30,10 +30,11 @@ async fn a_long_list_is_the_sum_of_its_pages() {
     assert_eq!((whole.header, whole.count, whole.more), (member.header(KEYS as i64 + 1), KEYS as i64, false));
     assert!(whole.encoded_len() > 2 << 20, "several pieces");
     let mut pages = Vec::new();
-    let mut from = "k".to_owned();
+    let mut from = b"k".to_vec();
     loop {
-        let page = list(&member, pb::RangeRequest { limit: 16, ..range(&from, "l") }).await;
-        from = format!("{}\0", String::from_utf8_lossy(&page.kvs.last().unwrap().key));
+        let page =
+            list(&member, pb::RangeRequest { key: from.clone().into(), limit: 16, ..range("k", "l") }).await;
+        from = [&page.kvs.last().unwrap().key[..], &[0]].concat();
         pages.extend(page.kvs);
         if !page.more {
             break;

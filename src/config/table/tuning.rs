@@ -83,10 +83,9 @@ pub(super) const UNSAFE: Group = Group {
             "force-new-cluster",
             Kind::Switch,
             "false",
-            "Start as the only member, with the data at hand. For the loss of a quorum; the other members must never \
-             start again.",
-        )
-        .refused("this build cannot drop the other members at a start; bring a quorum of the members back"),
+            "Start as the only member of a new cluster, with the data at hand. For the loss of a quorum; see also \
+             `keelson recover`, which shows first what there is.",
+        ),
         Setting::new(
             "unsafe-no-fsync",
             Kind::Switch,
