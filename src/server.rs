@@ -7,6 +7,7 @@
 //! leadership is handed over first, then clients are let go, then log and engine are closed.
 
 mod auto_compaction;
+mod corruption;
 mod disk_space;
 mod footprint;
 mod health;
@@ -14,9 +15,11 @@ pub(crate) mod identity;
 mod no_sync;
 mod node;
 mod observe;
+mod peer_traffic;
 mod peers;
 mod ports;
 mod tls;
+mod traces;
 
 pub(crate) use node::make_private;
 
@@ -36,6 +39,8 @@ use crate::{lifecycle, version};
 
 /// How long requests under way may take to finish at a graceful stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A lease that was not renewed for so long has its remaining time written down; etcd's figure.
+const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
 /// Life of a token where the setting is zero.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
@@ -92,7 +97,8 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     let tls = tls::Material::load(&config)?;
     let token_kind = token_kind(&config)?;
     let ports = ports::Ports::bind(&config, tls.clone())?;
-    let node = node::start(&config, tls.connector(), metrics.clone()).await?;
+    let traffic = peer_traffic::PeerTraffic::new(metrics.clone());
+    let node = node::start(&config, tls.connector(), metrics.clone(), traffic.clone()).await?;
     tokio::spawn(tls.reload_at_hangup());
 
     let state = AppState::new(Parts {
@@ -106,18 +112,21 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
         clock: Arc::new(TokioClock::new()),
     });
     state.consensus.serve_calls(Arc::new(state.clone()));
-    state.consensus.observe_applied(Arc::new(state.clone()));
+    let slow_apply = config.checks.warning_apply;
+    state.consensus.observe_applied(Arc::new(observe::Applied::new(&metrics, &state, slow_apply)));
     observe::follow(&metrics, &state);
     observe::feature_gates(&metrics, &config.feature_gates);
     tokio::spawn(observe::count_leader_changes(metrics.clone(), state.clone()));
     tokio::spawn(state.clone().run_background());
     tokio::spawn(disk_space::watch(config.clone(), state.clone()));
+    tokio::spawn(peer_traffic::probe(traffic.clone(), state.clone()));
+    corruption::spawn(&config, &state);
     if let Some(what) = config.auto_compaction {
         tokio::spawn(auto_compaction::run(what, state.clone()));
     }
     let mut serving = {
         let _on_raft = node.runtime.enter();
-        ports.serve_peers(&node.handle, &state)?
+        ports.serve_peers(&node.handle, &state, traffic)?
     };
 
     // Before the member is ready, a read could go back in time; a quorum that is not there yet must not keep a
@@ -128,9 +137,7 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
             node.shutdown().await;
             return Ok(());
         }
-        ready = ready_to_serve(&state) => {
-            ready.map_err(|error| StartError::new("start the member", "see the log above").caused_by(error))?;
-        }
+        ready = ready_to_serve(&config, &state) => ready?,
     }
     tokio::spawn(keelson_api::members::publish(
         state.clone(),
@@ -139,7 +146,9 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
             client_urls: config.cluster.advertise_client_urls.iter().map(ToString::to_string).collect(),
         },
     ));
-    serving.serve_clients(&config, &state, &registry, &metrics)?;
+    let traces = config.tracing.as_ref().map(traces::Traces::export).transpose()?;
+    let tracer = traces.as_ref().map(traces::Traces::tracer);
+    serving.serve_clients(&config, &state, &registry, &metrics, tracer)?;
     lifecycle::ready();
     tokio::spawn(footprint::give_back_start(state.clone()));
 
@@ -155,14 +164,21 @@ async fn serve(config: EffectiveConfig) -> Result<(), StartError> {
     node.hand_over(&state).await;
     state.stop();
     serving.shutdown(STOP_GRACE).await;
+    if let Some(traces) = traces {
+        traces.shutdown().await;
+    }
     node.shutdown().await;
     Ok(())
 }
 
 /// Completes when this member has applied what its log held and, added as a voter, counts for the quorum: who sees the
 /// new member ready may stop an old one.
-async fn ready_to_serve(state: &AppState) -> Result<(), Stopped> {
-    state.consensus.ready().await?;
+async fn ready_to_serve(config: &EffectiveConfig, state: &AppState) -> Result<(), StartError> {
+    let stopped = |error: Stopped| StartError::new("start the member", "see the log above").caused_by(error);
+    state.consensus.ready().await.map_err(stopped)?;
+    if config.feature_gates.is_enabled("InitialCorruptCheck") {
+        corruption::check_at_start(state).await?;
+    }
     loop {
         let changed = state.consensus.changed();
         let (status, members) = (state.consensus.status(), state.consensus.members());
@@ -212,6 +228,9 @@ fn api_options(config: &EffectiveConfig, cluster: u64, member: u64) -> ApiOption
         heartbeat_interval: config.cluster.heartbeat_interval,
         election_timeout: config.cluster.election_timeout,
         watch_progress_interval: config.checks.progress_notify_interval,
+        lease_checkpoint_interval: Some(LEASE_CHECKPOINT_INTERVAL)
+            .filter(|_| config.feature_gates.is_enabled("LeaseCheckpoint")),
+        no_space_clears_itself: config.feature_gates.is_enabled("NoSpaceAutoDisarm"),
         cluster_token: config.cluster.token.clone(),
         snapshot_dir: config.member.data_dir.clone(),
         // As in etcd, no life at all means the default one.

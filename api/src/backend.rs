@@ -64,6 +64,8 @@ pub trait View: Send + Sync + 'static {
     fn auth(&self) -> &Auth;
     /// Raised alarms.
     fn alarms(&self) -> Vec<Alarm>;
+    /// Whether this alarm is raised.
+    fn has_alarm(&self, alarm: Alarm) -> bool;
     /// A replicated fact that is not a key.
     fn meta(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
     /// Position of the last applied entry.

@@ -47,6 +47,10 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 const EXPIRED_PER_ROUND: usize = 500;
 /// Revocations in flight.
 const REVOKES_IN_FLIGHT: usize = 16;
+/// Leases looked at for a checkpoint in one round; a million are seen within a minute.
+const CHECKPOINT_LOOK_MAX: usize = 10_000;
+/// Leases in one checkpoint, so that no entry of the log gets large.
+const CHECKPOINT_LEASES_MAX: usize = 1000;
 /// How long an answer waits for the local state to catch up with what is committed.
 const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before a failed forwarding is tried again.
@@ -70,6 +74,7 @@ pub struct LeaseManager {
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
     ttl_s_min: i64,
+    checkpoint_interval: Option<Duration>,
     timing: Mutex<Timing>,
     /// What was applied since the last look at the clock, and when. Apart, so that applying never waits for a look.
     changes: Mutex<Vec<(Duration, LeaseChange)>>,
@@ -95,6 +100,7 @@ impl LeaseManager {
         LeaseManager {
             ids: IdGenerator::new(options.member_id, clock.unix_ms()),
             ttl_s_min: options.lease_ttl_s_min(),
+            checkpoint_interval: options.lease_checkpoint_interval,
             timing: Mutex::new(Timing::new(options.election_timeout)),
             changes: Mutex::default(),
             settled: Notify::new(),
@@ -125,12 +131,26 @@ impl LeaseManager {
         loop {
             // Also at once when the role changes: a new leader's clock starts before it hears of any grant.
             let changed = self.consensus.changed();
-            let (expired, term) =
-                self.with_timing(|timing, now, _| (timing.expired(now, EXPIRED_PER_ROUND), timing.term()));
+            let (expired, term) = self.with_timing(|timing, now, _| {
+                self.checkpoint(timing, now);
+                (timing.expired(now, EXPIRED_PER_ROUND), timing.term())
+            });
             stream::iter(expired)
                 .for_each_concurrent(REVOKES_IN_FLIGHT, |id| self.revoke_expired(id, term))
                 .await;
             within(&*self.clock, EXPIRY_INTERVAL, changed).await;
+        }
+    }
+
+    /// Writes down how much time is left of leases that were not renewed for long. Proposed while the clock is held, so
+    /// that no renewal's [`LeaseManager::reset_checkpoint`] comes in front of it.
+    fn checkpoint(&self, timing: &mut Timing, now: Duration) {
+        let Some(interval) = self.checkpoint_interval else { return };
+        let due = timing.checkpoints(now, interval, CHECKPOINT_LOOK_MAX);
+        for leases in due.chunks(CHECKPOINT_LEASES_MAX) {
+            let command = Command::LeaseCheckpoint { remaining: leases.to_vec(), term: Some(timing.term()) };
+            // Not waited for: one that is lost is made up for after the next interval.
+            drop(self.consensus.propose(&command, APPLIED_TIMEOUT, None));
         }
     }
 
@@ -233,11 +253,11 @@ impl LeaseManager {
         loop {
             // Registered before the look, so that a revocation ending in between is not missed.
             let settled = self.settled.notified();
-            let (renewal, exists) =
-                match self.with_timing(|timing, now, reader| timing.renew(now, reader, id)) {
-                    Ok(found) => found,
-                    Err(error) => return Local::Failed(unreadable(error)),
-                };
+            let renew = |timing: &mut Timing, now, reader: &_| (timing.renew(now, reader, id), timing.term());
+            let (renewal, exists, term) = match self.with_timing(renew) {
+                (Ok((renewal, exists)), term) => (renewal, exists, term),
+                (Err(error), _) => return Local::Failed(unreadable(error)),
+            };
             match renewal {
                 Renewal::NotLeading => return Local::NotLeading,
                 // The acknowledgement is looked at after the renewal: what counts is that nobody else led before it.
@@ -247,6 +267,11 @@ impl LeaseManager {
                     } else {
                         Local::NotLeading
                     };
+                }
+                Renewal::Checkpointed => {
+                    if !self.reset_checkpoint(id, term, deadline).await {
+                        return Local::Failed(errors::TIMEOUT);
+                    }
                 }
                 Renewal::Expiring => {
                     let left = deadline.saturating_sub(self.clock.now());
@@ -262,6 +287,19 @@ impl LeaseManager {
                 },
             }
         }
+    }
+
+    /// Takes back what is written down of a lease's remaining time, before a renewal gives it more. What this member
+    /// proposes in one term is applied in that order, so no checkpoint handed out earlier comes after it.
+    async fn reset_checkpoint(&self, id: LeaseId, term: u64, deadline: Duration) -> bool {
+        let command = Command::LeaseCheckpoint { remaining: vec![(id, 0)], term: Some(term) };
+        let left = deadline.saturating_sub(self.clock.now());
+        let answer = self.consensus.propose(&command, left, None).await;
+        if !answer.is_ok_and(|reply| reply.outcome.is_ok()) {
+            return false;
+        }
+        self.with_timing(|timing, _, _| timing.checkpoint_reset(id, term));
+        true
     }
 
     async fn time_to_live_local(&self, id: LeaseId, keys: bool) -> Result<Option<TimeToLive>, WireError> {

@@ -9,11 +9,13 @@
 //! request buffer → `services::kv` admits (`call`), checks quota (`quota`) and rules (`validate`) → `convert` moves the slices into a
 //! command → `backend::Consensus::propose` encodes it (the one copy) → the reply's revision goes into the header.
 
+pub mod alarms;
 pub mod auth;
 pub mod backend;
 pub mod call;
 pub mod clock;
 pub mod convert;
+pub mod divergence;
 pub mod edge;
 pub mod errors;
 pub mod gateway;

@@ -39,6 +39,10 @@ pub struct ApiOptions {
     pub election_timeout: Duration,
     /// Interval of progress notifications on quiet watches.
     pub watch_progress_interval: Duration,
+    /// How long a lease may go without renewal before its remaining time is written down; `None`: never.
+    pub lease_checkpoint_interval: Option<Duration>,
+    /// Take back this member's own NOSPACE alarm once there is room again.
+    pub no_space_clears_itself: bool,
     /// Mixed into new member ids, so that two clusters with the same addresses differ.
     pub cluster_token: String,
     /// Ranges read at the same time on the blocking pool, short and long ones counted apart.
@@ -69,6 +73,8 @@ impl ApiOptions {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             watch_progress_interval: Duration::from_secs(600),
+            lease_checkpoint_interval: Some(Duration::from_secs(300)),
+            no_space_clears_itself: true,
             cluster_token: "etcd-cluster".to_owned(),
             range_concurrency: 4,
             token_kind: TokenKind::Simple,

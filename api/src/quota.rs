@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use keelson_mvcc::types::{Alarm, AlarmKind, Command};
 use keelson_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request};
 use tonic::Status;
 
@@ -39,9 +38,17 @@ impl Quota {
 
     fn has_room(&self, state: &AppState, cost: u64) -> bool {
         let Some(bytes_max) = self.bytes_max else { return true };
-        if cost == 0 {
-            return true;
-        }
+        cost == 0 || self.size_bytes(state) + cost < bytes_max
+    }
+
+    /// The store is so far below the quota that writes can go on for a while. Between this and [`Quota::has_room`] lies
+    /// a tenth, so that an alarm does not come and go with every write.
+    pub(crate) fn has_ample_room(&self, state: &AppState) -> bool {
+        self.bytes_max.is_none_or(|bytes_max| self.size_bytes(state) < bytes_max - bytes_max / 10)
+    }
+
+    /// The store's size, sampled.
+    fn size_bytes(&self, state: &AppState) -> u64 {
         let now_us = state.clock.now().as_micros() as u64 + 1;
         let sampled_at_us = self.sampled_at_us.load(Ordering::Relaxed);
         if sampled_at_us == 0 || now_us.saturating_sub(sampled_at_us) >= SAMPLE_AGE_MAX.as_micros() as u64 {
@@ -49,7 +56,7 @@ impl Quota {
             self.size_bytes.store(state.view().size_bytes(), Ordering::Relaxed);
             self.sampled_at_us.store(now_us, Ordering::Relaxed);
         }
-        self.size_bytes.load(Ordering::Relaxed) + cost < bytes_max
+        self.size_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -59,12 +66,7 @@ impl AppState {
         if self.quota.has_room(self, cost) {
             return Ok(());
         }
-        let alarm = Alarm { member: self.options.member_id, kind: AlarmKind::NoSpace };
-        if !self.view().alarms().contains(&alarm)
-            && let Err(status) = self.propose_once(Command::AlarmRaise(alarm), call).await
-        {
-            tracing::warn!(%status, "could not raise the space alarm");
-        }
+        self.raise_no_space(call.timeout).await;
         Err(errors::NO_SPACE.into())
     }
 }

@@ -6,7 +6,11 @@
 //! await.
 //! Source: etcd `server/etcdserver/v3_server.go`, `api/v3rpc/header.go`.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -25,6 +29,7 @@ use crate::{
     backend::{ReadAccess, View},
     call::Call,
     clock::Clock,
+    divergence::KIND_HISTORY_HASH,
     errors,
     lease::{KIND_LEASE_RENEW, KIND_LEASE_TIME_TO_LIVE, LeaseChange, LeaseManager},
     options::ApiOptions,
@@ -33,6 +38,9 @@ use crate::{
 
 /// How often a client that waits for the physical end of a compaction is looked after; the work itself takes longer.
 const COMPACTION_POLL: Duration = Duration::from_millis(20);
+
+/// Are you there? The answer is empty.
+const KIND_PROBE: u8 = 4;
 
 /// What the wiring hands in.
 pub struct Parts {
@@ -71,12 +79,14 @@ pub struct Inner {
     /// Lease timing of the leader.
     pub leases: LeaseManager,
     pub(crate) quota: Quota,
+    /// The disk has too little room for more writes, as whoever watches it last said.
+    pub(crate) disk_is_full: AtomicBool,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Passwords,
     gates: [Arc<Semaphore>; 2],
     /// Snapshots are put together one at a time.
     pub(crate) snapshot_gate: Arc<Semaphore>,
-    lifecycle: watch::Sender<Lifecycle>,
+    pub(crate) lifecycle: watch::Sender<Lifecycle>,
 }
 
 /// How much work a read may be; each kind has places of its own, so that short ones do not wait behind long ones.
@@ -93,6 +103,8 @@ pub struct Lifecycle {
     pub stopping: bool,
     /// Counts the times the cluster was found to have had no leader for three election timeouts.
     pub leaderless: u64,
+    /// This member's data are damaged, see [`crate::alarms`].
+    pub isolated: bool,
 }
 
 impl Deref for AppState {
@@ -121,6 +133,7 @@ impl AppState {
             clock,
             leases,
             quota,
+            disk_is_full: AtomicBool::new(false),
             gates,
             snapshot_gate: Arc::new(Semaphore::new(1)),
             lifecycle: watch::Sender::new(Lifecycle::default()),
@@ -141,7 +154,9 @@ impl AppState {
         tokio::select! {
             biased;
             _ = lifecycle.wait_for(|now| now.stopping) => {}
-            ((), ()) = async { tokio::join!(self.leases.run(), self.watch_leader()) } => {}
+            ((), (), ()) = async {
+                tokio::join!(self.leases.run(), self.watch_leader(), self.look_after_alarms())
+            } => {}
         }
     }
 
@@ -231,6 +246,11 @@ impl Inner {
         })
     }
 
+    /// Whether another member answers in time.
+    pub async fn probe(&self, member: u64, timeout: Duration) -> bool {
+        self.consensus.call(member, KIND_PROBE, Bytes::new(), timeout).await.is_ok()
+    }
+
     /// The timeout of work that is not a client's request.
     pub(crate) fn internal_call(&self) -> Call {
         Call { timeout: self.options.request_timeout(), by_client: false, credentials: None }
@@ -256,6 +276,8 @@ impl CallHandler for AppState {
             match kind {
                 KIND_LEASE_RENEW => state.leases.handle_renew(body).await,
                 KIND_LEASE_TIME_TO_LIVE => state.leases.handle_time_to_live(body).await,
+                KIND_HISTORY_HASH => state.handle_history_hash(body).await,
+                KIND_PROBE => Ok(Bytes::new()),
                 other => Err(format!("unknown kind of request: {other}")),
             }
         })

@@ -94,8 +94,10 @@ fn put_command(command: &Command, out: &mut impl BufMut) {
             out.put_u8(term.is_some() as u8);
             put_varint(term.unwrap_or(0), out);
         }
-        Command::LeaseCheckpoint { remaining } => {
+        Command::LeaseCheckpoint { remaining, term } => {
             out.put_u8(TAG_LEASE_CHECKPOINT);
+            out.put_u8(term.is_some() as u8);
+            put_varint(term.unwrap_or(0), out);
             put_varint(remaining.len() as u64, out);
             for (id, remaining_s) in remaining {
                 put_signed(*id, out);
@@ -140,7 +142,7 @@ pub fn encoded_len_bound(command: &Command) -> usize {
         Command::Txn(txn) => txn_bound(txn),
         Command::Compact { .. } => NUMBER,
         Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => 2 * NUMBER + 1,
-        Command::LeaseCheckpoint { remaining } => NUMBER + remaining.len() * 2 * NUMBER,
+        Command::LeaseCheckpoint { remaining, .. } => 1 + 2 * NUMBER + remaining.len() * 2 * NUMBER,
         Command::AlarmRaise(_) | Command::AlarmClear(_) => NUMBER + 1,
         Command::MetaSet { key, value } => 2 * NUMBER + key.len() + value.len(),
     }
@@ -179,9 +181,12 @@ fn get_command(tag: u8, input: &mut Bytes) -> Result<Command, DecodeError> {
             let term = get_varint(input)?;
             Command::LeaseRevoke { id, term: by_expiry.then_some(term) }
         }
-        TAG_LEASE_CHECKPOINT => Command::LeaseCheckpoint {
-            remaining: get_list(input, |input| Ok((get_signed(input)?, get_signed(input)?)))?,
-        },
+        TAG_LEASE_CHECKPOINT => {
+            let by_leader = get_u8(input, "the checkpoint flag")? != 0;
+            let term = get_varint(input)?;
+            let remaining = get_list(input, |input| Ok((get_signed(input)?, get_signed(input)?)))?;
+            Command::LeaseCheckpoint { remaining, term: by_leader.then_some(term) }
+        }
         TAG_ALARM_RAISE => Command::AlarmRaise(get_alarm(input)?),
         TAG_ALARM_CLEAR => Command::AlarmClear(get_alarm(input)?),
         TAG_META_SET => Command::MetaSet { key: get_bytes(input)?, value: get_bytes(input)? },
@@ -574,8 +579,8 @@ mod tests {
             any::<i64>().prop_map(|revision| Command::Compact { revision }),
             any::<(i64, i64)>().prop_map(|(id, ttl_s)| Command::LeaseGrant { id, ttl_s }),
             any::<(i64, Option<u64>)>().prop_map(|(id, term)| Command::LeaseRevoke { id, term }),
-            prop::collection::vec(any::<(i64, i64)>(), 0..4)
-                .prop_map(|remaining| Command::LeaseCheckpoint { remaining }),
+            (prop::collection::vec(any::<(i64, i64)>(), 0..4), any::<Option<u64>>())
+                .prop_map(|(remaining, term)| Command::LeaseCheckpoint { remaining, term }),
             alarm.clone().prop_map(Command::AlarmRaise),
             alarm.prop_map(Command::AlarmClear),
             (bytes(), bytes()).prop_map(|(key, value)| Command::MetaSet { key, value }),

@@ -1,12 +1,15 @@
 //! The timing of leases, kept in the leader's memory.
 //!
 //! Owns: when each lease would expire. Whether a lease exists is decided by the replicated state; this is only the
-//! clock beside it. Called by: the lease manager in `api`, and the simulation.
+//! clock beside it. Called by: the lease manager in `api`.
 //! Invariants: a lease is never reported expired before its time to live has passed since the last grant, renewal
-//! or promotion; while demoted nothing expires; time is monotonic and handed in as the duration since some start.
+//! or promotion; while demoted nothing expires; time is monotonic and handed in as the duration since some start; a
+//! lease whose remaining time is written down is not renewed before that has been taken back, or the next leader
+//! would end it early.
 //! Source: etcd `server/lease/lessor.go` for behaviour (promotion extends every lease, expiry is a proposal).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::types::{Lease, LeaseId};
@@ -35,6 +38,10 @@ struct Entry {
     expires_at: Duration,
     /// A revoke by expiry was handed out and is not yet applied; keep-alives are refused until then.
     revoking: bool,
+    /// The last grant, renewal or checkpoint.
+    noted_at: Duration,
+    /// The replicated state has, or may come to have, a remaining time that is less than a renewal gives.
+    checkpointed: bool,
 }
 
 /// Expiry times of all leases, active only while this member leads.
@@ -44,6 +51,8 @@ pub struct Lessor {
     leases: BTreeMap<LeaseId, Entry>,
     /// The same leases ordered by expiry; those with `revoking` are not in it.
     by_expiry: BTreeSet<(Duration, LeaseId)>,
+    /// The last lease looked at for a checkpoint; the next look goes on behind it.
+    looked_at: Option<LeaseId>,
 }
 
 /// What a keep-alive found.
@@ -58,6 +67,8 @@ pub enum Renewal {
     NotFound,
     /// The lease has run out and its revocation is under way: wait for it, then report it as not found.
     Expiring,
+    /// Its remaining time is written down: have that set back to 0 first, see [`Lessor::checkpoint_reset`].
+    Checkpointed,
     /// This member does not lead.
     NotLeading,
 }
@@ -69,8 +80,12 @@ impl Lessor {
         self.demote();
         self.leading = true;
         for lease in leases {
-            let remaining_s = if lease.remaining_s > 0 { lease.remaining_s } else { lease.ttl_s };
-            self.insert(lease.id, lease.ttl_s, now + seconds(remaining_s) + extension);
+            let checkpointed = lease.remaining_s > 0;
+            let remaining_s = if checkpointed { lease.remaining_s } else { lease.ttl_s };
+            self.insert(now, lease.id, lease.ttl_s, now + seconds(remaining_s) + extension);
+            if let Some(entry) = self.leases.get_mut(&lease.id) {
+                entry.checkpointed = checkpointed;
+            }
         }
     }
 
@@ -79,6 +94,7 @@ impl Lessor {
         self.leading = false;
         self.leases.clear();
         self.by_expiry.clear();
+        self.looked_at = None;
     }
 
     /// True between [`Lessor::promote`] and [`Lessor::demote`].
@@ -97,7 +113,7 @@ impl Lessor {
     /// A grant was applied. Does nothing while demoted.
     pub fn granted(&mut self, now: Duration, id: LeaseId, ttl_s: i64) {
         if self.leading {
-            self.insert(id, ttl_s, now + seconds(ttl_s));
+            self.insert(now, id, ttl_s, now + seconds(ttl_s));
         }
     }
 
@@ -117,6 +133,10 @@ impl Lessor {
         if entry.revoking || entry.expires_at <= now {
             return Renewal::Expiring;
         }
+        if entry.checkpointed {
+            return Renewal::Checkpointed;
+        }
+        entry.noted_at = now;
         self.by_expiry.remove(&(entry.expires_at, id));
         entry.expires_at = now + entry.ttl;
         self.by_expiry.insert((entry.expires_at, id));
@@ -152,14 +172,44 @@ impl Lessor {
         }
     }
 
+    /// Leases to write down the remaining time of, in whole seconds, rounded up: those last granted, renewed or written
+    /// down at least `interval` ago. Looks at `look_max` leases at most and goes on from there the next time. A renewal
+    /// of one of them finds [`Renewal::Checkpointed`] from now on, whether or not the writing succeeds.
+    pub fn checkpoints(&mut self, now: Duration, interval: Duration, look_max: usize) -> Vec<(LeaseId, i64)> {
+        let from = self.looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut due = Vec::new();
+        let (mut last, mut looked) = (None, 0);
+        for (id, entry) in self.leases.range_mut((from, Bound::Unbounded)).take(look_max) {
+            (last, looked) = (Some(*id), looked + 1);
+            let left = entry.expires_at.saturating_sub(now);
+            if !entry.revoking && !left.is_zero() && now.saturating_sub(entry.noted_at) >= interval {
+                entry.noted_at = now;
+                entry.checkpointed = true;
+                due.push((*id, left.as_millis().div_ceil(1000) as i64));
+            }
+        }
+        // At the end it begins again.
+        self.looked_at = last.filter(|_| looked == look_max);
+        due
+    }
+
+    /// The remaining time in the replicated state is 0 again: a renewal may be granted.
+    pub fn checkpoint_reset(&mut self, id: LeaseId) {
+        if let Some(entry) = self.leases.get_mut(&id) {
+            entry.checkpointed = false;
+        }
+    }
+
     /// When the next lease runs out, if any.
     pub fn next_expiry(&self) -> Option<Duration> {
         self.by_expiry.first().map(|&(expires_at, _)| expires_at)
     }
 
-    fn insert(&mut self, id: LeaseId, ttl_s: i64, expires_at: Duration) {
+    fn insert(&mut self, now: Duration, id: LeaseId, ttl_s: i64, expires_at: Duration) {
         self.revoked(id);
-        self.leases.insert(id, Entry { ttl: seconds(ttl_s), expires_at, revoking: false });
+        let ttl = seconds(ttl_s);
+        let entry = Entry { ttl, expires_at, revoking: false, noted_at: now, checkpointed: false };
+        self.leases.insert(id, entry);
         self.by_expiry.insert((expires_at, id));
     }
 }
@@ -222,7 +272,42 @@ mod tests {
         let mut lessor = Lessor::default();
         lessor.promote(at(100), &[lease(1, 3600, 20)], at(1));
         assert_eq!(lessor.remaining(at(100), 1), Some(at(21)));
+        assert_eq!(lessor.renew(at(101), 1), Renewal::Checkpointed);
+        lessor.checkpoint_reset(1);
         assert_eq!(lessor.renew(at(101), 1), Renewal::Renewed { ttl_s: 3600 });
+    }
+
+    #[test]
+    fn what_was_not_renewed_for_long_is_written_down() {
+        let mut lessor = Lessor::default();
+        lessor.promote(ZERO, &[lease(1, 1000, 0), lease(2, 1000, 0), lease(3, 200, 0)], ZERO);
+        assert_eq!(lessor.checkpoints(at(299), at(300), 10), []);
+        lessor.renew(at(299), 2);
+        let later = Duration::from_millis(300_500);
+        assert_eq!(
+            lessor.checkpoints(later, at(300), 10),
+            [(1, 700)],
+            "rounded up; 2 was renewed, 3 is over"
+        );
+        assert_eq!(lessor.checkpoints(at(400), at(300), 10), [], "once per interval");
+        assert_eq!(lessor.renew(at(400), 1), Renewal::Checkpointed);
+        lessor.checkpoint_reset(1);
+        assert_eq!(lessor.renew(at(400), 1), Renewal::Renewed { ttl_s: 1000 });
+        lessor.demote();
+        assert_eq!(lessor.checkpoints(at(9000), at(300), 10), []);
+    }
+
+    #[test]
+    fn each_look_for_checkpoints_goes_on_where_the_last_ended() {
+        let mut lessor = Lessor::default();
+        let leases: Vec<_> = (1..=5).map(|id| lease(id, 1000, 0)).collect();
+        lessor.promote(ZERO, &leases, ZERO);
+        let mut looks = (0..4).map(|_| lessor.checkpoints(at(600), at(300), 2));
+        let ids = |due: Vec<(LeaseId, i64)>| due.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        assert_eq!(looks.next().map(ids), Some(vec![1, 2]));
+        assert_eq!(looks.next().map(ids), Some(vec![3, 4]));
+        assert_eq!(looks.next().map(ids), Some(vec![5]));
+        assert_eq!(looks.next().map(ids), Some(vec![]), "from the first one again, which is not due");
     }
 
     #[test]

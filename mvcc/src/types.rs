@@ -266,8 +266,11 @@ pub enum Command {
         id: LeaseId,
         term: Option<u64>,
     },
+    /// `term`: as for `LeaseRevoke`; a checkpoint decided by a leader that has been replaced would take back time that
+    /// its successor has given since.
     LeaseCheckpoint {
         remaining: Vec<(LeaseId, i64)>,
+        term: Option<u64>,
     },
     AlarmRaise(Alarm),
     AlarmClear(Alarm),

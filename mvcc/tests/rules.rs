@@ -40,4 +40,18 @@ on_every_engine! {
         node.must(revoke(5));
         assert!(node.store.view().lease(7).unwrap().is_none());
     }
+
+    /// Time that an earlier leader wrote down takes nothing from a lease that was renewed under the next one.
+    fn rule_17_a_checkpoint_of_an_earlier_term_does_nothing<M>() {
+        let machine = M::new();
+        let mut node = Driver::open(machine.open());
+        let checkpoint = |term| Command::LeaseCheckpoint { remaining: vec![(7, 20), (8, 20)], term: Some(term) };
+        node.must(Command::LeaseGrant { id: 7, ttl_s: 3600 });
+        node.term = 5;
+        let left = |node: &Driver<_>| node.store.view().lease(7).unwrap().unwrap().remaining_s;
+        node.must(checkpoint(3));
+        assert_eq!(left(&node), 0);
+        node.must(checkpoint(5));
+        assert_eq!(left(&node), 20, "and an unknown lease beside it is no error");
+    }
 }

@@ -124,6 +124,9 @@ pub trait ApplyObserver: Send + Sync + 'static {
 
     /// Users logged in, on any member: called as [`ApplyObserver::applied`] is.
     fn logged_in(&self, logins: &[Login]);
+
+    /// A group of entries up to `index` became one write of the engine, which took so long. For metrics; must not block.
+    fn group_written(&self, _took: Duration, _entries: usize, _index: u64) {}
 }
 
 /// A proposal under way. Dropping it does not take the command back.
@@ -334,6 +337,10 @@ pub struct Diagnostics {
     pub flushed_index: u64,
     /// Proposals of this member without a reply.
     pub proposals_waiting: u64,
+    /// Proposals of this member that got an error instead of a reply, or were refused.
+    pub proposals_failed: u64,
+    /// Linearizable reads of this member that timed out.
+    pub reads_failed: u64,
     /// Committed entries not applied yet.
     pub apply_lag: u64,
     /// Age of the oldest unfinished write to the log, in milliseconds.

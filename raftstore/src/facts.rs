@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) ready: AtomicBool,
     pub(crate) disk_stalled: AtomicBool,
     pub(crate) stopped: AtomicBool,
+    /// Linearizable reads that timed out.
+    pub(crate) reads_failed: AtomicU64,
     changed: Arc<Notify>,
 }
 
@@ -45,6 +47,7 @@ impl Facts {
             ready: AtomicBool::new(false),
             disk_stalled: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            reads_failed: AtomicU64::new(0),
             changed: Arc::new(Notify::new()),
         }
     }

@@ -122,10 +122,13 @@ impl<RT: AsyncRuntime, E: KvEngine> Consensus for Member<RT, E> {
             };
             match RT::timeout(timeout, read).await {
                 Ok(result) => result,
-                Err(_) => Err(ReadIndexError::Timeout(match core.status().leader {
-                    None => TimeoutCause::LeaderFailed,
-                    Some(_) => TimeoutCause::Plain,
-                })),
+                Err(_) => {
+                    core.facts.reads_failed.fetch_add(1, Ordering::Relaxed);
+                    Err(ReadIndexError::Timeout(match core.status().leader {
+                        None => TimeoutCause::LeaderFailed,
+                        Some(_) => TimeoutCause::Plain,
+                    }))
+                }
             }
         }
         .boxed()
@@ -160,6 +163,8 @@ impl<RT: AsyncRuntime, E: KvEngine> Consensus for Member<RT, E> {
             durable_index: core.log.durable().next().saturating_sub(1),
             flushed_index: core.flush.flushed_next.load(Ordering::Acquire).saturating_sub(1),
             proposals_waiting: core.proposals.waiting() as u64,
+            proposals_failed: core.proposals.failed(),
+            reads_failed: core.facts.reads_failed.load(Ordering::Relaxed),
             apply_lag: core.apply_lag(),
             write_age_ms: core.log.stalled_ms(),
             snapshots_installed: core.flush.installed.load(Ordering::Relaxed),

@@ -29,7 +29,7 @@ use keelson_mvcc::{
 use keelson_watch::Hub;
 use openraft::async_runtime::AsyncRuntime;
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
+use openraft::{Instant, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use parking_lot::{Mutex, RwLock};
 use tracing::debug_span;
 
@@ -239,15 +239,16 @@ impl<RT: AsyncRuntime, E: KvEngine> StateMachine<RT, E> {
         self.finish_flush().map_err(io::Error::other)?;
 
         let mark_before = self.store.view().compacted();
+        let began = RT::Instant::now();
         let applied = debug_span!("mvcc.apply", index = last.index, entries = entries.len())
             .in_scope(|| self.store.apply(&entries))
             .map_err(io::Error::other)?;
+        let took = RT::Instant::now().saturating_duration_since(began);
         around.flush.unflushed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         debug_span!("watch.publish", revision = applied.view.revision())
             .in_scope(|| around.hub.publish(&applied.events, applied.view.revision()));
-        if !(applied.leases.is_empty() && applied.logins.is_empty())
-            && let Some(observer) = &*around.apply_observer.read()
-        {
+        if let Some(observer) = &*around.apply_observer.read() {
+            observer.group_written(took, entries.len(), last.index);
             if !applied.leases.is_empty() {
                 observer.applied(&applied.leases);
             }

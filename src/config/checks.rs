@@ -90,7 +90,8 @@ fn times(config: &EffectiveConfig) -> Result<(), ConfigError> {
             format!("set it to {} or less", ELECTION_TIMEOUT_MAX.as_millis()),
         ));
     }
-    if config.checks.compact_hash_check_time.is_zero() {
+    if config.checks.compact_hash_check_time.is_zero() && config.feature_gates.is_enabled("CompactHashCheck")
+    {
         return Err(ConfigError::contradiction(
             "--compact-hash-check-time is 0",
             "give a duration above 0, such as 1m",

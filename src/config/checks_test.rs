@@ -69,7 +69,8 @@ fn settings_without_effect_are_remarked() {
     check(&["--enable-pprof"], "--enable-pprof has no effect");
     check(&["--unsafe-no-fsync=true"], "a power cut loses acknowledged writes");
     check(&["--pre-vote=false"], "--pre-vote has no effect");
-    check(&["--feature-gates=LeaseCheckpoint=true"], "LeaseCheckpoint=true has no effect");
+    check(&["--feature-gates=PriorityRequest=true"], "PriorityRequest=true has no effect");
+    check(&["--auto-compaction-mode=revision"], "compacts nothing");
     check(&["--auto-tls"], "http://localhost:2379 is served without TLS");
     check(&["--initial-cluster=default=http://localhost:2380,b=http://b:2380"], "take each other's place");
     // A setting that is given its default is not worth a word.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::config::compaction::AutoCompaction;
 
 const FLAVOR: Flavor = Flavor::Keelson { terminal: false };
 
@@ -52,7 +53,9 @@ fn the_defaults_are_etcds() {
     assert_eq!(config.limits.concurrent_streams_max, u32::MAX);
     assert_eq!(config.limits.keepalive_interval, Some(Duration::from_secs(7200)));
     assert_eq!(config.checks.progress_notify_interval, Duration::from_secs(600));
-    assert_eq!(config.auto_compaction, None);
+    let five_minutes = AutoCompaction::Periodic(Duration::from_secs(300));
+    assert_eq!(config.auto_compaction, Some(five_minutes));
+    assert_eq!(config.checks.corrupt_check_time, Duration::from_secs(600));
     assert_eq!(config.security.cors, None);
     assert!(config.cluster.pre_vote && config.cluster.strict_reconfig_check && config.listen.json_gateway);
     assert!(!config.unsafe_no_fsync && !config.force_new_cluster && !config.metrics_extensive);

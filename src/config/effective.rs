@@ -42,6 +42,8 @@ pub struct EffectiveConfig {
     pub logging: Logging,
     /// Whether latency histograms per gRPC method are kept (`--metrics extensive`).
     pub metrics_extensive: bool,
+    /// Where traces go; `None` is nowhere.
+    pub tracing: Option<Tracing>,
     /// Named switches of etcd.
     pub feature_gates: FeatureGates,
     /// Do not wait for the disk.
@@ -217,6 +219,19 @@ pub struct Checks {
     pub warning_unary_request: Duration,
 }
 
+/// Export of traces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracing {
+    /// Of the collector, as `host:port`.
+    pub address: String,
+    /// Name of the service in each trace.
+    pub service_name: String,
+    /// Name of this instance, if it has one.
+    pub instance_id: Option<String>,
+    /// Of a million calls that no caller traces, so many are.
+    pub per_million: u32,
+}
+
 /// Log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
@@ -259,7 +274,7 @@ impl Reader<'_> {
         }
     }
 
-    fn signed(&self, name: &str) -> i64 {
+    pub(super) fn signed(&self, name: &str) -> i64 {
         match self.0.value(name) {
             Value::Signed(number) => number,
             other => unreachable!("{name} is signed, not {other:?}"),
@@ -425,6 +440,13 @@ pub(super) fn build(given: &Given, derived: Derived) -> EffectiveConfig {
             rotation: derived.log_rotation,
         },
         metrics_extensive: read.text("metrics") == "extensive",
+        tracing: read.switch("enable-distributed-tracing").then(|| Tracing {
+            address: read.text("distributed-tracing-address"),
+            service_name: read.text("distributed-tracing-service-name"),
+            instance_id: Some(read.text("distributed-tracing-instance-id")).filter(|id| !id.is_empty()),
+            // Checked when it was derived.
+            per_million: read.signed("distributed-tracing-sampling-rate").clamp(0, 1_000_000) as u32,
+        }),
         feature_gates: derived.feature_gates,
         unsafe_no_fsync: read.switch("unsafe-no-fsync"),
         force_new_cluster: read.switch("force-new-cluster"),

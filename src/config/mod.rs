@@ -159,8 +159,21 @@ fn derive(
         text => cluster::parse_members(&text)?,
     };
 
-    let auto_compaction =
-        compaction::parse(&read.text("auto-compaction-mode"), &read.text("auto-compaction-retention"))?;
+    let auto_compaction = match (
+        read.text("auto-compaction-mode").as_str(),
+        given.is_set("auto-compaction-retention"),
+    ) {
+        // The default is a time, and as in etcd, so many revisions are kept as were asked for or all.
+        ("revision", false) => {
+            remarks.push(
+                    "--auto-compaction-mode=revision without --auto-compaction-retention compacts nothing; give the \
+                     number of revisions to keep"
+                        .to_owned(),
+                );
+            None
+        }
+        (mode, _) => compaction::parse(mode, &read.text("auto-compaction-retention"))?,
+    };
     let (feature_gates, gate_remarks) = feature_gates::parse(&read.text("feature-gates"))?;
     remarks.extend(gate_remarks);
     let log_rotation = if read.switch("enable-log-rotation") {
@@ -174,6 +187,13 @@ fn derive(
     let bcrypt_cost = read.unsigned("bcrypt-cost");
     if !(4..=31).contains(&bcrypt_cost) {
         remarks.push(format!("--bcrypt-cost={bcrypt_cost} is not between 4 and 31; 10 is used"));
+    }
+    let sampling = read.signed("distributed-tracing-sampling-rate");
+    if !(0..=1_000_000).contains(&sampling) {
+        return Err(ConfigError::contradiction(
+            format!("--distributed-tracing-sampling-rate={sampling} is no part of a million"),
+            "give a number from 0 to 1000000",
+        ));
     }
     Ok(Derived {
         data_dir,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tracing::{Level, Metadata};
 
 use super::fields::Fields;
-use super::timestamp::Timestamp;
+use keelson_api::edge::timestamp::Timestamp;
 
 /// The line, newline included.
 pub(super) fn line(metadata: &Metadata<'_>, now: Timestamp, fields: &Fields, colours: bool) -> String {

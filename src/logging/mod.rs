@@ -9,7 +9,6 @@ mod destination;
 mod fields;
 mod json;
 mod rotation;
-mod timestamp;
 
 use std::io::IsTerminal;
 use std::panic;
@@ -104,7 +103,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let now = timestamp::now();
+        let now = keelson_api::edge::timestamp::now();
         let line = match self.form {
             Form::Json => json::line(event.metadata(), now, &fields),
             Form::Console { colours } => console::line(event.metadata(), now, &fields, colours),

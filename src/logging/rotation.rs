@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::destination::append;
-use super::timestamp;
 use crate::config::log_rotation::LogRotation;
+use keelson_api::edge::timestamp;
 
 /// The file in use and its limits.
 pub(super) struct RotatingFile {

@@ -1,8 +1,8 @@
 //! Raises the NOSPACE alarm before the disk is full, whatever the quota says.
 //!
 //! Owns: the watch over the free space of the data and log folders. Called by: `server`, one task. Invariants: deciding is
-//! local and nothing but the alarm follows from it, which goes through the log (apply looks at no sizes); the alarm is
-//! raised once for each time that nobody has disarmed it. A full disk would end the process in the middle of a write;
+//! local and nothing but the alarm follows from it, which goes through the log (apply looks at no sizes); between raising
+//! the alarm and allowing it to be taken back lies a quarter of the reserve. A full disk would end the process in the middle of a write;
 //! the alarm leaves room for what makes room: deletions, compactions, the flushes of both.
 
 use std::io;
@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keelson_api::AppState;
-use keelson_mvcc::types::{Alarm, AlarmKind, Command};
 
 use crate::config::EffectiveConfig;
 
@@ -37,40 +36,47 @@ impl Space {
     }
 
     fn is_low(self) -> bool {
-        self.free_bytes < RESERVE_BYTES.min(self.total_bytes / RESERVE_PART)
+        self.free_bytes < self.reserve_bytes()
+    }
+
+    fn is_ample(self) -> bool {
+        let reserve_bytes = self.reserve_bytes();
+        self.free_bytes >= reserve_bytes + reserve_bytes / 4
+    }
+
+    fn reserve_bytes(self) -> u64 {
+        RESERVE_BYTES.min(self.total_bytes / RESERVE_PART)
     }
 }
 
 /// Watches until the task is dropped.
 pub(super) async fn watch(config: EffectiveConfig, state: AppState) {
-    let alarm = Alarm { member: state.options.member_id, kind: AlarmKind::NoSpace };
     let folders: Vec<PathBuf> =
         [Some(config.member.data_dir), config.member.wal_dir].into_iter().flatten().collect();
+    let mut was_low = false;
     loop {
-        if let Some((folder, space)) = lowest(&folders)
-            && !state.view().alarms().contains(&alarm)
-        {
-            tracing::error!(
-                folder = %folder.display(),
-                free_bytes = space.free_bytes,
-                remedy = "free space on the disk, or delete keys and compact; then etcdctl alarm disarm",
-                "the disk is nearly full; raising the alarm that stops writes"
-            );
-            let raise = Command::AlarmRaise(alarm);
-            if let Err(error) = state.consensus.propose(&raise, state.options.request_timeout(), None).await {
-                tracing::warn!(%error, "cannot raise the alarm; trying again");
+        // A folder that cannot be asked about fails louder elsewhere.
+        let spaces = folders.iter().filter_map(|folder| Some((folder, Space::of(folder).ok()?)));
+        let (low, ample) = spaces.fold((None, true), |(low, ample), (folder, space)| {
+            (low.or(space.is_low().then_some((folder, space))), ample && space.is_ample())
+        });
+        if let Some((folder, space)) = low {
+            if !was_low {
+                tracing::error!(
+                    folder = %folder.display(),
+                    free_bytes = space.free_bytes,
+                    remedy = "free space on the disk, or delete keys and compact",
+                    "the disk is nearly full; raising the alarm that stops writes"
+                );
             }
+            state.note_disk(true);
+            state.raise_no_space(state.options.request_timeout()).await;
+        } else if ample {
+            state.note_disk(false);
         }
+        was_low = low.is_some();
         state.clock.sleep(LOOK_EVERY).await;
     }
-}
-
-/// The first folder whose disk is nearly full.
-fn lowest(folders: &[PathBuf]) -> Option<(&PathBuf, Space)> {
-    // A folder that cannot be asked about fails louder elsewhere.
-    folders
-        .iter()
-        .find_map(|folder| Space::of(folder).ok().filter(|space| space.is_low()).map(|space| (folder, space)))
 }
 
 #[cfg(test)]
@@ -79,15 +85,17 @@ mod tests {
 
     #[test]
     fn the_reserve_is_fixed_on_large_disks_and_a_part_of_small_ones() {
-        let check = |free_mib: u64, total_mib: u64, low: bool| {
+        let check = |free_mib: u64, total_mib: u64, low: bool, ample: bool| {
             let space = Space { free_bytes: free_mib << 20, total_bytes: total_mib << 20 };
-            assert_eq!(space.is_low(), low, "{free_mib} of {total_mib} MiB");
+            assert_eq!((space.is_low(), space.is_ample()), (low, ample), "{free_mib} of {total_mib} MiB");
         };
-        check(191, 1_000_000, true);
-        check(192, 1_000_000, false);
-        check(99, 1000, true);
-        check(100, 1000, false);
-        check(0, 0, false);
+        check(191, 1_000_000, true, false);
+        check(192, 1_000_000, false, false);
+        check(240, 1_000_000, false, true);
+        check(99, 1000, true, false);
+        check(100, 1000, false, false);
+        check(125, 1000, false, true);
+        check(0, 0, false, true);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::StartError;
 use super::identity::{FirstMember, Identity, IdentityError, cluster_id, first_members};
 use super::no_sync::OptionalSync;
 use super::observe::LogObserver;
+use super::peer_traffic::PeerTraffic;
 use super::peers;
 use crate::config::EffectiveConfig;
 
@@ -47,6 +48,7 @@ pub(super) async fn start(
     config: &EffectiveConfig,
     connector: PeerConnector,
     metrics: Arc<EtcdMetrics>,
+    traffic: Arc<PeerTraffic>,
 ) -> Result<Node, StartError> {
     let data_dir = &config.member.data_dir;
     make_private(data_dir)?;
@@ -54,6 +56,7 @@ pub(super) async fn start(
         Some(identity) => (identity, Begin::Join),
         None => begin_new(config, &connector).await?,
     };
+    traffic.is_of(identity.member);
     let (stop, stopped) = oneshot::channel();
     let (started, handle) = oneshot::channel();
     let builder = std::thread::Builder::new().name("raft".to_owned());
@@ -69,7 +72,7 @@ pub(super) async fn start(
                 }
             };
             runtime.block_on(async {
-                let result = start_here(&config, &thread_identity, begin, connector, metrics).await;
+                let result = start_here(&config, &thread_identity, begin, connector, metrics, traffic).await;
                 let result = result.map(|handle| (handle, tokio::runtime::Handle::current()));
                 // Where the start was given up meanwhile, the handle goes and nobody is left to serve.
                 if started.send(result).is_ok() {
@@ -222,6 +225,7 @@ async fn start_here(
     begin: Begin,
     connector: PeerConnector,
     metrics: Arc<EtcdMetrics>,
+    traffic: Arc<PeerTraffic>,
 ) -> Result<Handle<RocksEngine>, StartError> {
     let data_dir = &config.member.data_dir;
     let wal_dir = config.member.wal_dir.clone().unwrap_or_else(|| data_dir.join("wal"));
@@ -266,7 +270,7 @@ async fn start_here(
         log: LogOptions::default(),
         store,
         hub,
-        transport: super::ports::transport(connector),
+        transport: super::ports::transport(connector, traffic),
         begin,
         on_fatal: Box::new(end_process),
     };

@@ -17,12 +17,14 @@ use keelson_api::edge::metrics::edge::{Observed, register};
 use keelson_api::edge::metrics::{EtcdMetrics, GrpcMetrics, Registry, process};
 use keelson_api::edge::tls::san::SystemResolver;
 use keelson_api::edge::tls::{PeerConnector, ServerTls};
+use keelson_api::edge::tracer::CallTracer;
 use keelson_api::gateway;
 use keelson_mvcc::RocksEngine;
 use keelson_raftstore::Handle;
-use keelson_raftstore::net::Transport;
 use keelson_raftstore::net::grpc::{Dial, GrpcTransport, PeerGrpc, PeerIo};
+use keelson_raftstore::net::{PeerService, Transport};
 
+use super::peer_traffic::{CountedPeers, CountedTransport, PeerTraffic};
 use super::{StartError, health, observe, peers, tls};
 use crate::config::EffectiveConfig;
 use crate::config::url::Url;
@@ -75,9 +77,11 @@ impl Ports {
         mut self,
         node: &Handle<RocksEngine>,
         state: &AppState,
+        traffic: Arc<PeerTraffic>,
     ) -> Result<Serving, StartError> {
         let listeners = std::mem::take(&mut self.peers);
-        let (service, state) = (node.peer_service(), state.clone());
+        let service: Arc<dyn PeerService> = Arc::new(CountedPeers { inner: node.peer_service(), traffic });
+        let state = state.clone();
         let options = ServerOptions { runtimes: 0, ..ServerOptions::default() };
         let server = Server::start(listeners, options, move |_| {
             Dispatch::new(PeerGrpc::new(service.clone()), peers::router(state.clone()))
@@ -95,6 +99,7 @@ impl Serving {
         state: &AppState,
         registry: &Arc<Registry>,
         metrics: &Arc<EtcdMetrics>,
+        tracer: Option<Arc<dyn CallTracer>>,
     ) -> Result<(), StartError> {
         let options = server_options(config);
         let runtimes = options.runtimes;
@@ -123,7 +128,8 @@ impl Serving {
             let (state, replies) = app.with_lane();
             tokio::spawn(replies.run());
             let grpc = keelson_api::services::routes(state).expect("the descriptors in this binary decode");
-            let grpc = tower::Layer::layer(&grpc_metrics.layer(runtime).log_slower_than(slow), grpc);
+            let layer = grpc_metrics.layer(runtime).log_slower_than(slow).trace(tracer.clone());
+            let grpc = tower::Layer::layer(&layer, grpc);
             let http = match (with_http, with_gateway) {
                 (false, _) => http::nothing(),
                 (true, false) => http::router(&endpoints),
@@ -209,8 +215,9 @@ impl Serving {
 }
 
 /// Messages to other members over gRPC, on the runtime of the caller.
-pub(super) fn transport(connector: PeerConnector) -> Arc<dyn Transport> {
-    Arc::new(GrpcTransport::new(Arc::new(PeerDial(connector))))
+pub(super) fn transport(connector: PeerConnector, traffic: Arc<PeerTraffic>) -> Arc<dyn Transport> {
+    let inner = Arc::new(GrpcTransport::new(Arc::new(PeerDial(connector))));
+    Arc::new(CountedTransport { inner, traffic })
 }
 
 /// Connects to members with the peer port's TLS settings.

@@ -7,7 +7,7 @@
 # tests/clients/go/go.mod; their go.sum files pin every byte.
 #
 #   tests/peers/build.sh            all peers
-#   tests/peers/build.sh etcd ...   only the named ones: etcd etcdctl etcdutl go-client rust-client python
+#   tests/peers/build.sh etcd ...   only the named ones: etcd etcdctl etcdutl go-client rust-client promql python
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -43,6 +43,18 @@ build_go_client() {
     touch "$folder/keelson-go-client"
   fi
   echo "$folder/keelson-go-client"
+}
+
+# Prometheus' query engine with a program of ours around it, rebuilt as the Go client program is.
+build_promql() {
+  local folder=$cache/promql
+  mkdir -p "$folder"
+  if [[ ! -x $folder/keelson-promql || -n $(find "$here/promql" -newer "$folder/keelson-promql" -type f) ]]; then
+    echo "building the evaluator of Prometheus rules" >&2
+    (cd "$here/promql" && CGO_ENABLED=0 nice go build -mod=readonly -trimpath -ldflags '-s -w' -o "$folder/keelson-promql" .)
+    touch "$folder/keelson-promql"
+  fi
+  echo "$folder/keelson-promql"
 }
 
 # The Rust client program; the client's build script wants protoc, which Debian has.
@@ -83,13 +95,14 @@ build() {
     etcdutl) build_etcd_tool etcdutl go.etcd.io/etcd/etcdutl/v3 ;;
     go-client) build_go_client ;;
     rust-client) build_rust_client ;;
+    promql) build_promql ;;
     python) build_python ;;
     *) echo "unknown peer: $1" >&2; exit 2 ;;
   esac
 }
 
 if [[ $# -eq 0 ]]; then
-  set -- etcd etcdctl etcdutl go-client rust-client python
+  set -- etcd etcdctl etcdutl go-client rust-client promql python
 fi
 for peer in "$@"; do
   build "$peer"

@@ -28,6 +28,8 @@ pub enum Program {
     GoClient,
     /// Our test program on the `etcd-client` crate.
     RustClient,
+    /// Prometheus' query engine, over recorded scrapes.
+    Promql,
     /// The interpreter of the environment with the Python clients.
     Python,
     /// A TLS client that can be told which versions and suites to offer.
@@ -40,9 +42,13 @@ impl Program {
             Self::Keelson => "build it: cargo build --bin keelson, or set KEELSON_BIN",
             Self::EtcdctlDebian => "install it: apt-get install etcd-client",
             Self::Openssl => "install it: apt-get install openssl",
-            Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::GoClient | Self::RustClient | Self::Python => {
-                "build it: tests/peers/build.sh"
-            }
+            Self::Etcd
+            | Self::Etcdctl
+            | Self::Etcdutl
+            | Self::GoClient
+            | Self::RustClient
+            | Self::Promql
+            | Self::Python => "build it: tests/peers/build.sh",
         }
     }
 
@@ -57,6 +63,7 @@ impl Program {
             Self::Openssl => PathBuf::from("/usr/bin/openssl"),
             Self::GoClient => cache_folder().join("peers/go-client/keelson-go-client"),
             Self::RustClient => cache_folder().join("peers/rust-client/keelson-rust-client"),
+            Self::Promql => cache_folder().join("peers/promql/keelson-promql"),
             Self::Python => python()?,
         };
         path.is_file().then_some(path)

@@ -130,6 +130,31 @@ async fn auto_compaction_periodic_keeps_so_much_history() {
     }
 }
 
+/// Whatever the step of a tenth comes to: history younger than the retention is never gone.
+#[tokio::test]
+async fn auto_compaction_periodic_takes_nothing_younger() {
+    const RETENTION: Duration = Duration::from_secs(1);
+    for kind in Kind::each(&[]) {
+        let cluster = start(kind, &["--auto-compaction-retention=1s"]).await;
+        let client = client(&cluster);
+        // When each revision was asked for, which is before it was written.
+        let mut asked_at = std::collections::BTreeMap::new();
+        let mut marks = std::collections::BTreeSet::new();
+        let deadline = clock::Deadline::after(READY_WAIT);
+        while marks.len() < 3 {
+            assert!(!deadline.passed(), "{kind:?}: compacted only at {marks:?}");
+            let now = clock::now();
+            asked_at.insert(put(&client, "a", "x").await.unwrap(), now);
+            let hash = pb::HashKvRequest { revision: 0 };
+            let mark = client.maintenance().hash_kv(hash).await.unwrap().into_inner().compact_revision;
+            if mark > 1 && marks.insert(mark) {
+                let age = asked_at[&mark].elapsed();
+                assert!(age >= RETENTION, "{kind:?}: revision {mark} of {age:?} ago is the oldest left");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn host_whitelist_and_cors() {
     for kind in Kind::each(&[]) {
@@ -319,15 +344,56 @@ async fn warning_unary_request_duration_logs_slow_requests() {
     for kind in Kind::each(&[]) {
         let cluster = start(kind, &["--warning-unary-request-duration=1ns"]).await;
         put(&client(&cluster), "a", "1").await.unwrap();
-        let log = || cluster.member(0).log_text();
-        let found = clock::until(Duration::from_secs(5), || async {
-            let slow = |line: &str| line.contains("\"level\":\"warn\"") && line.contains("request");
-            if log().lines().any(slow) { Ok(()) } else { Err(()) }
-        });
-        assert!(found.await.is_ok(), "{kind:?}: {}", log());
+        let line = warning(&cluster, "request stats", "/etcdserverpb.KV/Put").await;
+        for (field, is_right) in [
+            ("start time", line["start time"].as_str().is_some_and(|time| time.contains('T'))),
+            ("time spent", line["time spent"].as_str().is_some_and(|time| time.ends_with('s'))),
+            ("remote", line["remote"].as_str().is_some_and(|remote| remote.starts_with("127.0.0.1:"))),
+            ("response type", line["response type"] == "/etcdserverpb.KV/Put"),
+            ("request count", line["request count"].is_i64()),
+            ("request size", line["request size"].is_i64()),
+            ("response count", line["response count"].is_i64()),
+            ("response size", line["response size"].as_i64().is_some_and(|size| size > 0)),
+        ] {
+            assert!(is_right, "{kind:?}: {field} of {line}");
+        }
         let cluster = start(kind, &[]).await;
         put(&client(&cluster), "a", "1").await.unwrap();
-        assert!(!cluster.member(0).log_text().contains("slow request"));
+        assert!(!log_has(&cluster, "request stats"));
+    }
+}
+
+fn log_has(cluster: &Cluster, text: &str) -> bool {
+    cluster.member(0).log_text().contains(text)
+}
+
+/// The first warning with this text and, somewhere, that one.
+async fn warning(cluster: &Cluster, message: &str, detail: &str) -> serde_json::Value {
+    let found = clock::until(Duration::from_secs(5), || async {
+        let log = cluster.member(0).log_text();
+        let mut lines = log.lines().filter(|line| line.contains(detail));
+        let parsed = lines.find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            (line["level"] == "warn" && line["msg"] == message).then_some(line)
+        });
+        parsed.ok_or(log)
+    });
+    found.await.unwrap_or_else(|log| panic!("no {message:?} in {log}"))
+}
+
+#[tokio::test]
+async fn warning_apply_duration_logs_slow_applies() {
+    for kind in Kind::each(&[]) {
+        let cluster = start(kind, &["--warning-apply-duration=1ns"]).await;
+        put(&client(&cluster), "a", "1").await.unwrap();
+        let line = warning(&cluster, "apply request took too long", "took").await;
+        assert!(line["took"].is_string(), "{kind:?}: {line}");
+        assert_eq!(line["expected-duration"], "1ns", "{kind:?}: {line}");
+        let shown = metrics(&cluster.member(0).client_address()).await;
+        assert!(sample(&shown, "etcd_server_slow_apply_total") > Some(0.0), "{kind:?}");
+        let cluster = start(kind, &["--warning-apply-duration=1h"]).await;
+        put(&client(&cluster), "a", "1").await.unwrap();
+        assert!(!log_has(&cluster, "took too long"));
     }
 }
 
@@ -349,8 +415,11 @@ async fn max_learners() {
 #[tokio::test]
 async fn feature_gates_are_shown() {
     for kind in Kind::each(&[]) {
-        let cluster =
-            start(kind, &["--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=false"]).await;
+        let cluster = start(
+            kind,
+            &["--feature-gates=InitialCorruptCheck=true,CompactHashCheck=false,FastLeaseKeepAlive=false"],
+        )
+        .await;
         let shown = metrics(&cluster.member(0).client_address()).await;
         let gate = |name: &str, stage: &str| {
             sample(&shown, &format!("etcd_server_feature_enabled{{name=\"{name}\",stage=\"{stage}\"}}"))
@@ -364,14 +433,11 @@ async fn feature_gates_are_shown() {
 #[tokio::test]
 async fn flags_without_effect_say_so_and_others_are_refused() {
     let Some(kind) = Kind::keelson_only(&[]) else { return };
-    let flags = ["--corrupt-check-time=1h", "--pre-vote=false", "--feature-gates=LeaseCheckpoint=true"];
+    let flags = ["--max-wals=7", "--pre-vote=false", "--feature-gates=PriorityRequest=true"];
     let cluster = start(kind, &flags).await;
     let log = cluster.member(0).log_text();
-    for text in [
-        "--corrupt-check-time has no effect",
-        "--pre-vote has no effect",
-        "LeaseCheckpoint=true has no effect",
-    ] {
+    for text in ["--max-wals has no effect", "--pre-vote has no effect", "PriorityRequest=true has no effect"]
+    {
         assert!(log.contains(text), "no {text:?} in {log}");
     }
     let mut refused = Cluster::launch(Options::new(kind, 1).flag("--discovery-srv=example.com")).unwrap();

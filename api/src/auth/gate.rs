@@ -54,6 +54,15 @@ impl Inner {
         Ok((view, caller))
     }
 
+    /// As [`Inner::visitor`], for a read of keys: refused where the data may be damaged.
+    pub(crate) async fn reader(&self, call: &Call) -> Result<(Arc<dyn View>, Option<Caller>), Status> {
+        let (view, caller) = self.visitor(call).await?;
+        match self.is_isolated(&*view) {
+            true => Err(errors::CORRUPT.into()),
+            false => Ok((view, caller)),
+        }
+    }
+
     /// As [`Inner::visitor`], at once: a login that is not applied here yet counts as wrong.
     pub(crate) fn visitor_now(&self, call: &Call) -> Result<(Arc<dyn View>, Option<Caller>), Status> {
         let view = self.view();

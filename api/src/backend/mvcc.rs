@@ -87,6 +87,10 @@ impl<E: KvEngine> View for ReadView<E> {
         self.alarms()
     }
 
+    fn has_alarm(&self, alarm: Alarm) -> bool {
+        self.has_alarm(alarm)
+    }
+
     fn meta(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         self.meta(key)
     }

@@ -14,7 +14,9 @@ pub mod dispatch;
 pub mod http;
 pub mod listener;
 pub mod metrics;
+pub mod timestamp;
 pub mod tls;
+pub mod tracer;
 
 #[cfg(test)]
 mod testkit;

@@ -51,6 +51,23 @@ impl Timing {
         self.lessor.applied(now, change);
     }
 
+    /// As [`Lessor::checkpoints`].
+    pub(super) fn checkpoints(
+        &mut self,
+        now: Duration,
+        interval: Duration,
+        look_max: usize,
+    ) -> Vec<(LeaseId, i64)> {
+        self.lessor.checkpoints(now, interval, look_max)
+    }
+
+    /// The remaining time of a lease was set back in `term`; of an earlier term it means nothing to this clock.
+    pub(super) fn checkpoint_reset(&mut self, id: LeaseId, term: u64) {
+        if self.term == term {
+            self.lessor.checkpoint_reset(id);
+        }
+    }
+
     pub(super) fn expired(&mut self, now: Duration, count_max: usize) -> Vec<LeaseId> {
         self.lessor.expired(now, count_max)
     }
@@ -78,7 +95,9 @@ impl Timing {
                 self.lessor.granted(now, id, lease.ttl_s);
                 (Renewal::Renewed { ttl_s: lease.ttl_s }, true)
             }
-            (Renewal::Renewed { .. } | Renewal::Expiring, None) => (Renewal::NotFound, false),
+            (Renewal::Renewed { .. } | Renewal::Expiring | Renewal::Checkpointed, None) => {
+                (Renewal::NotFound, false)
+            }
             (renewal, lease) => (renewal, lease.is_some()),
         })
     }

@@ -48,7 +48,7 @@ impl Kv for KvService {
         if !request.serializable {
             state.linearize(&call).await?;
         }
-        let (view, caller) = state.visitor(&call).await?;
+        let (view, caller) = state.reader(&call).await?;
         let range = KeyRange { key: request.key.clone(), end: request.range_end.clone() };
         view.auth().check(caller.as_ref(), Access::Read, &range).map_err(errors::from_auth)?;
         let judged_at = caller.map(|caller| caller.auth_revision);
@@ -98,7 +98,7 @@ impl Kv for KvService {
                 state.linearize(&call).await?;
             }
             let txn = convert::txn(request);
-            let (view, caller) = state.visitor(&call).await?;
+            let (view, caller) = state.reader(&call).await?;
             check_txn(view.auth(), caller.as_ref(), &txn).map_err(errors::from_auth)?;
             let revision = view.revision();
             let reply = state

@@ -180,10 +180,12 @@ fn check_keys(
 /// Completes with the reason once an open stream must end from our side.
 pub(super) async fn ended(lifecycle: &mut watch::Receiver<Lifecycle>, needs_leader: bool) -> Status {
     let leaderless = lifecycle.borrow().leaderless;
-    let over = |now: &Lifecycle| now.stopping || (needs_leader && now.leaderless != leaderless);
-    let stopping = match lifecycle.wait_for(over).await {
-        Ok(now) => now.stopping,
-        Err(_) => true,
-    };
-    if stopping { errors::STOPPED.into() } else { errors::NO_LEADER.into() }
+    let over =
+        |now: &Lifecycle| now.stopping || now.isolated || (needs_leader && now.leaderless != leaderless);
+    match lifecycle.wait_for(over).await {
+        Ok(now) if now.stopping => errors::STOPPED.into(),
+        Ok(now) if now.isolated => errors::CORRUPT.into(),
+        Ok(_) => errors::NO_LEADER.into(),
+        Err(_) => errors::STOPPED.into(),
+    }
 }

@@ -112,7 +112,7 @@ async fn admit(
     }
     let options = convert::range(request);
     // Judged by what the view itself knows of users and roles: nothing can change in between.
-    let (view, caller) = state.visitor(&call).await?;
+    let (view, caller) = state.reader(&call).await?;
     view.auth().check(caller.as_ref(), Access::Read, &options.range).map_err(errors::from_auth)?;
     let header = state.header(view.revision());
     Ok(Asked { view, options, header })

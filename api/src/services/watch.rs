@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tonic::{Code, Status, body::Body};
 
 use super::{one_message, watch_body::WatchBody};
-use crate::{call::OnLearner, state::AppState, transport};
+use crate::{call::OnLearner, errors, state::AppState, transport};
 
 const PATH: &str = "/etcdserverpb.Watch/Watch";
 
@@ -35,6 +35,9 @@ where
     transport::check_encoding(request.headers())?;
     // Here a login this member has not applied yet is waited for; one that is wrong is told to each watch.
     let _ = state.visitor(&call).await;
+    if state.is_isolated(&*state.view()) {
+        return Err(errors::CORRUPT.into());
+    }
     let requests = transport::messages(request.into_body(), state.options.message_bytes_max());
     Ok(one_message::response(WatchBody::new(state, requests, call, needs_leader)))
 }

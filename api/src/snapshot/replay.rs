@@ -205,6 +205,7 @@ fn change(request: &Request) -> Result<Option<Command>, String> {
         let remaining = checkpoint.checkpoints.into_iter();
         Command::LeaseCheckpoint {
             remaining: remaining.map(|lease| (lease.id, lease.remaining_ttl)).collect(),
+            term: None,
         }
     } else if let Some(alarm) = &request.alarm {
         match (alarm.action, alarm_of(alarm)) {

@@ -321,3 +321,94 @@ async fn the_end_of_a_revocation_takes_nothing_from_a_new_lease() {
     pass(&member, 4).await;
     until(|| member.cluster.revision() == 3).await;
 }
+
+/// Ten thousand leases run out at the same moment while another is kept alive.
+#[tokio::test]
+async fn many_expiring_leases_do_not_starve_keep_alives() {
+    const MANY: i64 = 10_000;
+    let member = Member::alone().await;
+    for id in 1..=MANY {
+        member.cluster.apply(&Command::LeaseGrant { id, ttl_s: 10 });
+    }
+    grant(&member, MANY + 1, 10).await;
+    let (ask, mut answers) = keep_alive(&member).await;
+    let left = || member.state.view().leases().unwrap().len();
+    let (mut answered, mut least) = (0, MANY as usize);
+    while least > 1 {
+        pass(&member, 1).await;
+        ask.send(pb::LeaseKeepAliveRequest { id: MANY + 1 }).await.unwrap();
+        let answer = soon(answers.message()).await.unwrap().unwrap();
+        assert_eq!((answer.id, answer.ttl), (MANY + 1, 10), "{} leases left", left());
+        let now = left();
+        // Expiry is spread over many looks, and an answer comes between any two.
+        answered += u32::from(now < least && now > 1);
+        least = now;
+    }
+    assert!(answered >= 8, "answered {answered} times while leases went");
+    assert_eq!(member.state.view().leases().unwrap()[0].id, MANY + 1);
+}
+
+#[tokio::test]
+async fn the_remaining_time_survives_a_change_of_leader() {
+    let cluster = Cluster::new(&[1, 2]);
+    let (first, second) = (cluster.serve(1, |_| {}).await, cluster.serve(2, |_| {}).await);
+    grant(&first, 5, 1000).await;
+    grant(&first, 6, 1000).await;
+    pass(&first, 200).await;
+    assert_eq!(renew(&first, 6).await.ttl, 1000);
+    pass(&first, 200).await;
+    let lead = |id| {
+        let mut control = cluster.control.lock();
+        control.leader = Some(id);
+        control.term += 1;
+    };
+    lead(2);
+    pass(&second, 1).await;
+    // Written down after 300 of the 400 seconds; the election timeout of one comes on top.
+    let left = time_to_live(&second, 5, false).await.ttl;
+    assert!((695..=701).contains(&left), "{left}");
+    // Renewed 200 seconds ago: nothing was written down, so it gets everything again.
+    let left = time_to_live(&second, 6, false).await.ttl;
+    assert!((995..=1001).contains(&left), "{left}");
+
+    // A renewal takes back what was written down before it is answered.
+    assert_eq!(renew(&second, 5).await.ttl, 1000);
+    assert_eq!(cluster.control.lock().proposed.last(), Some(&reset(5)));
+    pass(&second, 10).await;
+    lead(1);
+    pass(&first, 1).await;
+    let left = time_to_live(&first, 5, false).await.ttl;
+    assert!((995..=1001).contains(&left), "{left}");
+}
+
+fn reset(id: i64) -> Command {
+    Command::LeaseCheckpoint { remaining: vec![(id, 0)], term: Some(TERM + 1) }
+}
+
+#[tokio::test]
+async fn a_renewal_that_cannot_take_back_a_checkpoint_is_refused() {
+    let member = Member::alone().await;
+    grant(&member, 5, 1000).await;
+    pass(&member, 301).await;
+    member.control().refuse = Some(keelson_raftstore::consensus::ProposeError::Overloaded);
+    let (ask, mut answers) = keep_alive(&member).await;
+    ask.send(pb::LeaseKeepAliveRequest { id: 5 }).await.unwrap();
+    assert_error(soon(answers.message()).await, errors::TIMEOUT);
+    member.control().refuse = None;
+    assert_eq!(renew(&member, 5).await.ttl, 1000);
+}
+
+#[tokio::test]
+async fn without_checkpoints_a_new_leader_gives_everything_again() {
+    let member = Member::alone_with(|options| options.lease_checkpoint_interval = None).await;
+    grant(&member, 5, 1000).await;
+    pass(&member, 400).await;
+    {
+        let mut control = member.control();
+        control.term += 1;
+        assert!(!control.proposed.iter().any(|command| matches!(command, Command::LeaseCheckpoint { .. })));
+    }
+    pass(&member, 1).await;
+    let left = time_to_live(&member, 5, false).await.ttl;
+    assert!((995..=1001).contains(&left), "{left}");
+}

@@ -177,3 +177,95 @@ async fn a_downgrade_goes_one_minor_version_back() {
     assert_eq!(ask(2, "").await.unwrap(), expected, "nothing to cancel is no error");
     ask(0, "3.6").await.unwrap();
 }
+
+/// Moves the clock by seconds, and lets everybody who waits for it look.
+async fn pass(member: &Member, seconds: u32) {
+    for _ in 0..seconds {
+        member.cluster.clock.advance(std::time::Duration::from_secs(1));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn fill(member: &Member) {
+    let put = || pb::PutRequest { key: "k".into(), value: vec![b'x'; 300].into(), ..Default::default() };
+    while member.kv().put(put()).await.is_ok() {
+        // The size is sampled.
+        pass(member, 1).await;
+    }
+    assert_eq!(alarms(member, alarm(0, 0, 0)).await, [AlarmMember { member_id: 1, alarm: 1 }]);
+}
+
+async fn make_room(member: &Member) {
+    let revision = member.cluster.revision();
+    member.kv().compact(pb::CompactionRequest { revision, physical: false }).await.unwrap();
+    member.cluster.settle_compaction();
+}
+
+#[tokio::test]
+async fn the_space_alarm_goes_by_itself_once_there_is_ample_room() {
+    let member = Member::alone_with(|options| options.quota_bytes = 6000).await;
+    fill(&member).await;
+    pass(&member, 10).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await.len(), 1, "there is no room yet");
+    member.state.note_disk(true);
+    make_room(&member).await;
+    pass(&member, 10).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await.len(), 1, "the disk is full");
+    member.state.note_disk(false);
+    pass(&member, 1).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await.len(), 1, "one look is not enough");
+    pass(&member, 2).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await, []);
+    member.put("k", "v").await;
+    // And again: it is not remembered as somebody's.
+    fill(&member).await;
+    make_room(&member).await;
+    pass(&member, 4).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await, []);
+}
+
+#[tokio::test]
+async fn a_space_alarm_of_a_client_or_without_leave_stays() {
+    let member = Member::alone().await;
+    alarms(&member, alarm(1, 1, 1)).await;
+    pass(&member, 10).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await.len(), 1, "a client raised it");
+
+    let off = |options: &mut keelson_api::ApiOptions| {
+        (options.quota_bytes, options.no_space_clears_itself) = (6000, false);
+    };
+    let member = Member::alone_with(off).await;
+    fill(&member).await;
+    make_room(&member).await;
+    pass(&member, 10).await;
+    assert_eq!(alarms(&member, alarm(0, 0, 0)).await.len(), 1, "switched off");
+    // Once a client has disarmed it, one that a client raises is not taken for this member's.
+    alarms(&member, alarm(2, 1, 1)).await;
+    pass(&member, 10).await;
+    let row = keelson_api::backend::View::meta(&*member.state.view(), b"alarm/nospace/0000000000000001");
+    assert_eq!(row.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_damaged_member_of_several_answers_no_reads_and_gives_leadership_away() {
+    let cluster = Cluster::new(&[1, 2]);
+    let (damaged, sound) = (cluster.serve(1, |_| {}).await, cluster.serve(2, |_| {}).await);
+    damaged.put("a", "1").await;
+    let (ask, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut keep_alive = damaged.lease().lease_keep_alive(requests).await.unwrap().into_inner();
+    alarms(&sound, alarm(1, 1, 2)).await;
+    assert_error(damaged.kv().range(range("a", "")).await, errors::CORRUPT);
+    assert_error(damaged.kv().txn(pb::TxnRequest::default()).await, errors::CORRUPT);
+    assert_eq!(sound.get("a").await.count, 1);
+    pass(&sound, 2).await;
+    assert_eq!(cluster.control.lock().leader, Some(2));
+    assert_error(soon(keep_alive.message()).await, errors::CORRUPT);
+    drop(ask);
+    // The operator's tools go on, and disarming ends it.
+    damaged.maintenance().status(pb::StatusRequest {}).await.unwrap();
+    alarms(&damaged, alarm(2, 1, 2)).await;
+    assert_eq!(damaged.get("a").await.count, 1);
+}

@@ -61,7 +61,15 @@ impl<E: KvEngine> Group<'_, E> {
         Ok(Outcome::LeaseRevoke)
     }
 
-    pub(super) fn checkpoint(&mut self, remaining: &[(LeaseId, i64)]) -> Result<Outcome, Fail> {
+    pub(super) fn checkpoint(
+        &mut self,
+        remaining: &[(LeaseId, i64)],
+        term: Option<u64>,
+        position: LogPosition,
+    ) -> Result<Outcome, Fail> {
+        if term.is_some_and(|term| term != position.term) {
+            return Ok(Outcome::LeaseCheckpoint);
+        }
         for &(id, remaining_s) in remaining {
             if let Some(lease) = self.lease(id)? {
                 self.set_lease(Lease { remaining_s, ..lease });

@@ -245,7 +245,7 @@ impl<'a, E: KvEngine> Group<'a, E> {
             Command::Compact { revision } => self.compact(*revision),
             Command::LeaseGrant { id, ttl_s } => self.grant(*id, *ttl_s),
             Command::LeaseRevoke { id, term } => self.revoke(*id, *term, position),
-            Command::LeaseCheckpoint { remaining } => self.checkpoint(remaining),
+            Command::LeaseCheckpoint { remaining, term } => self.checkpoint(remaining, *term, position),
             Command::AlarmRaise(alarm) => Ok(self.raise(*alarm)),
             Command::AlarmClear(alarm) => Ok(self.clear(*alarm)),
             Command::MetaSet { key, value } => Ok(self.meta_set(key, value)),

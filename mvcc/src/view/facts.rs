@@ -45,6 +45,11 @@ impl<E: KvEngine> ReadView<E> {
         self.state.alarms.to_vec()
     }
 
+    /// Whether this alarm is raised.
+    pub fn has_alarm(&self, alarm: Alarm) -> bool {
+        self.state.alarms.contains(&alarm)
+    }
+
     /// A replicated fact of a layer above.
     ///
     /// # Errors

@@ -129,7 +129,10 @@ impl Model {
                 self.leases.remove(id);
                 Ok(Outcome::LeaseRevoke)
             }
-            Command::LeaseCheckpoint { remaining } => {
+            Command::LeaseCheckpoint { remaining, term: decided } => {
+                if decided.is_some_and(|decided| decided != term) {
+                    return Ok(Outcome::LeaseCheckpoint);
+                }
                 for (id, remaining_s) in remaining {
                     if let Some(lease) = self.leases.get_mut(id) {
                         lease.remaining_s = *remaining_s;

@@ -162,7 +162,8 @@ pub fn command() -> impl Strategy<Value = Command> {
         6 => (lease(), 1i64..100).prop_map(|(id, ttl_s)| Command::LeaseGrant { id, ttl_s }),
         4 => (lease(), select(vec![None, Some(TERM), Some(TERM - 1)]))
             .prop_map(|(id, term)| Command::LeaseRevoke { id, term }),
-        2 => (lease(), 1i64..50).prop_map(|(id, left)| Command::LeaseCheckpoint { remaining: vec![(id, left), (99, 1)] }),
+        2 => (lease(), 0i64..50, select(vec![None, Some(TERM), Some(TERM - 1)]))
+            .prop_map(|(id, left, term)| Command::LeaseCheckpoint { remaining: vec![(id, left), (99, 1)], term }),
         1 => alarm.clone().prop_map(Command::AlarmRaise),
         4 => alarm.prop_map(Command::AlarmClear),
         2 => (key(), select(vec!["", "fact"])).prop_map(|(key, value)| Command::MetaSet {

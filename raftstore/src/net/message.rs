@@ -91,6 +91,12 @@ pub fn begin(envelope: Envelope, kind: Kind) -> BytesMut {
     out
 }
 
+/// Who sent a message that begins a call, stream or upload; read without looking at anything else.
+pub fn sender(message: &[u8]) -> Option<MemberId> {
+    let from = message.get(9..17)?;
+    Some(MemberId::from_le_bytes(from.try_into().ok()?))
+}
+
 /// Reads the start of a message.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ pub(crate) mod task;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keelson_mvcc::codec;
@@ -117,6 +118,8 @@ pub struct Proposals {
     clock: Clock,
     state: Mutex<State>,
     wake: Notify,
+    /// Proposals that got an error, for metrics.
+    failed: AtomicU64,
 }
 
 impl Proposals {
@@ -135,7 +138,7 @@ impl Proposals {
             stopped: false,
         };
         let (state, wake) = (Mutex::new(state), Notify::new());
-        Arc::new(Proposals { member, incarnation, options, clock, state, wake })
+        Arc::new(Proposals { member, incarnation, options, clock, state, wake, failed: AtomicU64::new(0) })
     }
 
     /// Queues a command. `apply_lag`: committed entries this member has not applied.
@@ -148,10 +151,10 @@ impl Proposals {
     ) -> Proposal {
         let bound = codec::encoded_len_bound(command);
         if bound > self.options.batch_bytes_max {
-            return Proposal::refused(ProposeError::TooLarge);
+            return self.refuse(ProposeError::TooLarge);
         }
         if apply_lag > self.options.apply_lag_max {
-            return Proposal::refused(ProposeError::Overloaded);
+            return self.refuse(ProposeError::Overloaded);
         }
         let started_ms = self.clock.now_ms();
         let deadline_ms = started_ms.saturating_add(ms(timeout));
@@ -160,10 +163,10 @@ impl Proposals {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.stopped {
-            return Proposal::refused(ProposeError::Stopped);
+            return self.refuse(ProposeError::Stopped);
         }
         if state.bytes + bound > self.options.bytes_max || state.commands >= self.options.commands_max {
-            return Proposal::refused(ProposeError::Overloaded);
+            return self.refuse(ProposeError::Overloaded);
         }
         let mut wake = false;
         if state
@@ -431,6 +434,16 @@ impl Proposals {
         self.wake.notified().await
     }
 
+    /// Proposals that were refused or got an error instead of a reply, so far.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self, error: ProposeError) -> Proposal {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Proposal::refused(error)
+    }
+
     fn fail(
         &self,
         waiters: impl IntoIterator<Item = Option<Waiter>>,
@@ -440,6 +453,7 @@ impl Proposals {
         let mut lanes = Vec::new();
         for waiter in waiters.into_iter().flatten() {
             let error = error(&waiter);
+            self.failed.fetch_add(1, Ordering::Relaxed);
             push(&mut direct, &mut lanes, waiter, Err(error));
         }
         deliver(direct, lanes);

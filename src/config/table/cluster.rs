@@ -123,9 +123,9 @@ pub(super) const GROUP: Group = Group {
         Setting::new(
             "auto-compaction-retention",
             Kind::Text,
-            "0",
+            "5m",
             "How much history to keep: a duration or whole hours ('5m', '1') in mode periodic, a number of revisions \
-             in mode revision. 0 turns automatic compaction off.",
+             in mode revision, which has no default. 0 turns automatic compaction off.",
         ),
         Setting::new(
             "auto-compaction-mode",

@@ -117,7 +117,7 @@ pub(super) const GROUP: Group = Group {
             Kind::Text,
             "",
             "Comma separated Name=true|false pairs. Known: AllAlpha, AllBeta, CompactHashCheck, FastLeaseKeepAlive, \
-             InitialCorruptCheck, LeaseCheckpoint, LeaseCheckpointPersist, PriorityRequest, SetMemberLocalAddr, \
+             InitialCorruptCheck, LeaseCheckpoint, LeaseCheckpointPersist, NoSpaceAutoDisarm, PriorityRequest, SetMemberLocalAddr, \
              StopGRPCServiceOnDefrag, TxnModeWriteWithSharedBuffer.",
         ),
     ],

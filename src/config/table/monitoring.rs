@@ -2,8 +2,6 @@
 
 use crate::config::setting::{Group, Kind, Setting};
 
-const NO_TRACES: &str = "this build exports no OpenTelemetry traces";
-
 /// The group "Profiling and monitoring".
 pub(super) const GROUP: Group = Group {
     title: "Profiling and monitoring",
@@ -73,20 +71,15 @@ pub(super) const LOGGING: Group = Group {
 pub(super) const TRACING: Group = Group {
     title: "Distributed tracing",
     settings: &[
-        Setting::new("enable-distributed-tracing", Kind::Switch, "false", "Export OpenTelemetry traces.")
-            .inert(NO_TRACES),
+        Setting::new("enable-distributed-tracing", Kind::Switch, "false", "Export OpenTelemetry traces."),
         Setting::new(
             "distributed-tracing-address",
             Kind::Text,
             "localhost:4317",
             "Address of the trace collector.",
-        )
-        .inert(NO_TRACES),
-        Setting::new("distributed-tracing-service-name", Kind::Text, "etcd", "Service name in traces.")
-            .inert(NO_TRACES),
-        Setting::new("distributed-tracing-instance-id", Kind::Text, "", "Instance name in traces.")
-            .inert(NO_TRACES),
-        Setting::new("distributed-tracing-sampling-rate", Kind::Signed, "0", "Traces kept per million.")
-            .inert(NO_TRACES),
+        ),
+        Setting::new("distributed-tracing-service-name", Kind::Text, "etcd", "Service name in traces."),
+        Setting::new("distributed-tracing-instance-id", Kind::Text, "", "Instance name in traces."),
+        Setting::new("distributed-tracing-sampling-rate", Kind::Signed, "0", "Traces kept per million."),
     ],
 };

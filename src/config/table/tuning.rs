@@ -2,9 +2,6 @@
 
 use crate::config::setting::{Group, Kind, Setting};
 
-const NO_COMPARISON: &str = "members do not compare their data by themselves in this build; compare `etcdctl endpoint hashkv` \
-                             of all members instead";
-
 /// The group "Features".
 pub(super) const GROUP: Group = Group {
     title: "Features",
@@ -12,17 +9,17 @@ pub(super) const GROUP: Group = Group {
         Setting::new(
             "corrupt-check-time",
             Kind::Duration,
-            "0s",
-            "Time between comparisons of the members' digests (0 for none).",
-        )
-        .inert(NO_COMPARISON),
+            "10m",
+            "Time between comparisons of all data of all members (0 for none). Where reading the data takes long, it is \
+             done less often.",
+        ),
         Setting::new(
             "compact-hash-check-time",
             Kind::Duration,
             "1m",
-            "Time between comparisons of the members' compaction hashes.",
-        )
-        .inert(NO_COMPARISON),
+            "Time between comparisons of what the last compaction has left on the members; turned off by \
+             --feature-gates=CompactHashCheck=false.",
+        ),
         Setting::new(
             "compaction-batch-limit",
             Kind::Signed,
@@ -47,9 +44,8 @@ pub(super) const GROUP: Group = Group {
             "warning-apply-duration",
             Kind::Duration,
             "100ms",
-            "Log an apply or a range that takes longer.",
-        )
-        .inert("slow requests are logged as a whole, see --warning-unary-request-duration"),
+            "Log a group of applied entries that takes longer.",
+        ),
         Setting::new(
             "bootstrap-defrag-threshold-megabytes",
             Kind::Unsigned,

@@ -25,7 +25,10 @@ use super::registry::{Family, Registry};
 use super::text::{FamilyWriter, Kind, to_f64};
 use crate::edge::clock;
 use crate::edge::complaints::Complaints;
+use crate::edge::listener::ConnectionInfo;
 use crate::edge::listener::stats::Padded;
+use crate::edge::timestamp;
+use crate::edge::tracer::{CallSpan, CallTracer};
 
 /// Counts of one method on one runtime.
 #[derive(Debug, Default)]
@@ -118,7 +121,8 @@ impl GrpcMetrics {
     /// The layer for the service of one runtime.
     #[must_use]
     pub fn layer(&self, runtime: usize) -> GrpcLayer {
-        GrpcLayer { counts: Arc::clone(&self.runtimes[runtime % self.runtimes.len()]), slow: None }
+        let counts = Arc::clone(&self.runtimes[runtime % self.runtimes.len()]);
+        GrpcLayer { counts, slow: None, tracer: None }
     }
 
     /// Calls of `path` that ended with status number `code`.
@@ -172,6 +176,7 @@ impl RuntimeCounts {
 pub struct GrpcLayer {
     counts: Arc<RuntimeCounts>,
     slow: Option<Arc<Slow>>,
+    tracer: Option<Arc<dyn CallTracer>>,
 }
 
 /// Which unary calls are worth a line in the log.
@@ -188,16 +193,38 @@ impl GrpcLayer {
         self.slow = Some(Arc::new(Slow { limit, complaints: Complaints::default() }));
         self
     }
+
+    /// Tells a tracer of each call.
+    #[must_use]
+    pub fn trace(mut self, tracer: Option<Arc<dyn CallTracer>>) -> Self {
+        self.tracer = tracer;
+        self
+    }
 }
 
 impl Slow {
-    fn note(&self, method: usize, code: usize, took: Duration) {
+    /// The line has etcd's text and fields, so that what reads etcd's log reads ours. As there, a count or size that
+    /// nobody knows is -1; more than ten lines a second are counted, not written.
+    fn note(&self, call: &Call, took: Duration) {
         if took <= self.limit {
             return;
         }
         self.complaints.say(|suppressed| {
-            let (service, name, status) = (METHODS[method].service(), METHODS[method].name(), CODES[code]);
-            tracing::warn!(service, name, status, ?took, limit = ?self.limit, suppressed, "slow request");
+            let remote = call.connection.as_ref().map(|connection| connection.remote.to_string());
+            tracing::warn!(
+                "start time" = %timestamp::at(clock::unix_now().saturating_sub(took)),
+                "time spent" = ?took,
+                "remote" = remote.as_deref().unwrap_or("No remote client info."),
+                "response type" = METHODS[call.method].path,
+                "request count" = -1,
+                "request size" = -1,
+                "response count" = -1,
+                "response size" = call.response_bytes,
+                "expected-duration" = ?self.limit,
+                status = CODES[call.code],
+                suppressed,
+                "request stats"
+            );
         });
     }
 }
@@ -231,8 +258,7 @@ where
     }
 
     fn call(&mut self, request: Request<I>) -> Self::Future {
-        let call =
-            find(request.uri().path()).map(|method| Call::start(&self.layer, method, request.headers()));
+        let call = find(request.uri().path()).map(|method| Call::start(&self.layer, method, &request));
         let messages = call
             .as_ref()
             .filter(|call| call.style() == Style::BidiStream)
@@ -250,16 +276,28 @@ struct Call {
     code: usize,
     started: Option<Instant>,
     slow: Option<Arc<Slow>>,
+    /// Who asks, where a slow answer is worth a line.
+    connection: Option<Arc<ConnectionInfo>>,
+    /// Of a unary call, the head of the message included.
+    response_bytes: usize,
+    /// What a tracer began for it.
+    span: Option<Box<dyn CallSpan>>,
 }
 
 impl Call {
-    fn start(layer: &GrpcLayer, method: usize, headers: &HeaderMap) -> Self {
+    fn start<I>(layer: &GrpcLayer, method: usize, request: &Request<I>) -> Self {
         let slow = layer.slow.as_ref().filter(|_| METHODS[method].style == Style::Unary).cloned();
         let call = Call {
             runtime: Arc::clone(&layer.counts),
             method,
             code: CANCELED,
             started: (slow.is_some() || layer.counts.durations.is_some()).then(clock::now),
+            connection: slow.as_ref().and_then(|_| request.extensions().get().cloned()),
+            response_bytes: 0,
+            span: layer.tracer.as_ref().and_then(|tracer| {
+                let connection = request.extensions().get::<Arc<ConnectionInfo>>();
+                tracer.begin(METHODS[method].path, request.headers(), connection.map(|it| it.remote))
+            }),
             slow,
         };
         let counts = call.counts();
@@ -267,7 +305,7 @@ impl Call {
         if call.style() != Style::BidiStream {
             counts.received.fetch_add(1, Ordering::Relaxed);
         }
-        layer.counts.count_version(headers, call.style());
+        layer.counts.count_version(request.headers(), call.style());
         call
     }
 
@@ -299,13 +337,16 @@ impl Drop for Call {
     fn drop(&mut self) {
         let counts = self.counts();
         counts.handled[self.code].fetch_add(1, Ordering::Relaxed);
+        if let Some(span) = self.span.take() {
+            span.end(self.code as i32);
+        }
         let Some(started) = self.started else { return };
         let took = clock::now().duration_since(started);
         if let Some(durations) = &self.runtime.durations {
             durations[self.method].observe_duration(took);
         }
         if let Some(slow) = &self.slow {
-            slow.note(self.method, self.code, took);
+            slow.note(self, took);
         }
     }
 }
@@ -450,11 +491,14 @@ where
                 if let Some(trailers) = frame.trailers_ref() {
                     call.note_status(trailers);
                     this.call.take();
-                } else if call.style() != Style::Unary
-                    && let Some(data) = frame.data_ref()
+                } else if let Some(data) = frame.data_ref()
                     && data.has_remaining()
                 {
-                    call.counts().sent.fetch_add(this.messages.feed(data), Ordering::Relaxed);
+                    if call.style() == Style::Unary {
+                        call.response_bytes += data.len();
+                    } else {
+                        call.counts().sent.fetch_add(this.messages.feed(data), Ordering::Relaxed);
+                    }
                 }
             }
             Some(Err(_)) => {

@@ -41,6 +41,7 @@ proptest! {
         let bytes = append_request(begin(ENVELOPE, Kind::Append), &request).into_bytes();
         let (envelope, kind, reader) = opened(bytes).unwrap();
         prop_assert_eq!((envelope, kind), (ENVELOPE, Kind::Append));
+        prop_assert_eq!(sender(&begin(ENVELOPE, Kind::Append)), Some(ENVELOPE.from));
         let back: AppendEntriesRequest<C> = get_append_request(reader).unwrap();
         prop_assert_eq!(back.vote, request.vote);
         prop_assert_eq!(back.prev_log_id, request.prev_log_id);

@@ -1,25 +1,29 @@
 //! The time of a log line in UTC, to the microsecond: `2026-11-21T12:00:40.331295Z`.
 //!
-//! Called by: `logging`. Only log lines carry wall-clock time; nothing decides by it.
+//! Owns: [`Timestamp`]. Called by: the binary's log, lines about requests. Only log lines carry wall-clock time; nothing decides by it.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use super::clock;
 
 /// A moment, counted from 1970.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timestamp {
+pub struct Timestamp {
     seconds: u64,
     microseconds: u32,
 }
 
 /// The present moment.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "log lines tell people the time of day; no decision hangs on it"
-)]
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp { seconds: since.as_secs(), microseconds: since.subsec_micros() }
+#[must_use]
+pub fn now() -> Timestamp {
+    at(clock::unix_now())
+}
+
+/// The moment so long after 1970 began.
+#[must_use]
+pub fn at(since_1970: Duration) -> Timestamp {
+    Timestamp { seconds: since_1970.as_secs(), microseconds: since_1970.subsec_micros() }
 }
 
 impl Timestamp {
@@ -40,7 +44,8 @@ impl Timestamp {
     }
 
     /// `12:00:40.331`
-    pub(super) fn time_of_day(self) -> String {
+    #[must_use]
+    pub fn time_of_day(self) -> String {
         let second = self.seconds % 86_400;
         format!(
             "{:02}:{:02}:{:02}.{:03}",
