@@ -4,8 +4,10 @@
 //! entry. Entry points: `cli::run`, called by `main`; `server::run`, called by `cli::store`; `offline` and `replace`, called by the
 //! commands that make, mend and change members.
 
+pub mod bundle;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod lifecycle;
 pub mod logging;
 pub mod offline;

@@ -11,15 +11,20 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// The first signal received; 0 before.
 static RECEIVED: OnceLock<watch::Sender<i32>> = OnceLock::new();
+
+/// Shorter ones are no limit but a mistake.
+const WATCHDOG_MIN: Duration = Duration::from_millis(10);
 
 /// Counts the hangups.
 static HANGUPS: OnceLock<watch::Sender<u64>> = OnceLock::new();
@@ -80,6 +85,19 @@ pub fn is_stop_requested() -> bool {
 pub fn ready() {
     tracing::info!("ready to serve client requests");
     notify(&[NotifyState::Ready]);
+    let limit = sd_notify::watchdog_enabled().filter(|limit| *limit >= WATCHDOG_MIN);
+    if let (Some(limit), Ok(runtime)) = (limit, Handle::try_current()) {
+        runtime.spawn(stay_alive(limit));
+    }
+}
+
+/// Tells systemd again and again that the runtime still turns, three times within its limit.
+async fn stay_alive(limit: Duration) {
+    let mut ticks = tokio::time::interval(limit / 3);
+    loop {
+        ticks.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
 }
 
 /// Says that the graceful stop has begun.

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::client::CallError;
 use crate::compare;
@@ -76,6 +76,11 @@ pub enum BenchError {
     Output { path: PathBuf, source: std::io::Error },
 }
 
+/// The commands and flags, for completions and pages of the program they are part of.
+pub fn command() -> clap::Command {
+    Cli::command().name("bench")
+}
+
 /// Runs the command line given (first item: the program's name).
 pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -128,8 +133,6 @@ async fn run_load(run: RunOptions) -> Result<(), BenchError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

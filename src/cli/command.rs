@@ -5,6 +5,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, ValueHint};
 
+use super::{ctl, shell};
 use crate::config::setting::{Kind, Setting, Status};
 use crate::config::table;
 
@@ -39,15 +40,17 @@ pub(super) fn tree() -> Command {
             super::snapshot::tree(),
             super::recover::tree(),
             super::member::tree(),
-            Command::new("bench")
-                .about("Load a server that speaks the etcd v3 API, or compare two")
-                .after_help("See: keelson bench --help"),
+            doctor(),
+            Command::new("debug").about("For those who help").subcommand_required(true).subcommand(bundle()),
+            Command::new("install").about("Make Keelson a part of this machine").subcommand_required(true).subcommand(service()),
+            keelson_bench::cli::command(),
+            ctl::tree(),
             Command::new("completion")
                 .about("Print completions for a shell")
                 .arg(
                     Arg::new("shell")
                         .required(true)
-                        .value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))
+                        .value_parser(PossibleValuesParser::new(shell::SHELLS))
                         .help("The shell"),
                 )
                 .after_help("Example:\n  keelson completion bash > /etc/bash_completion.d/keelson"),
@@ -62,8 +65,8 @@ pub(super) fn tree() -> Command {
                 .after_help("Example:\n  keelson man | man -l -"),
         ])
         .after_help(
-            "Example:\n  keelson store\n  etcdctl put greeting hello\n\nStarted through a link named etcd the \
-             program takes etcd's flags.",
+            "Example:\n  keelson store\n  keelson ctl put greeting hello\n\nStarted through a link named etcd the \
+             program takes etcd's flags; through one named etcdctl it is the client.",
         )
 }
 
@@ -92,6 +95,70 @@ fn store() -> Command {
                 .help("Read the configuration from this YAML file instead of flags and environment"),
         )
         .after_help("Example:\n  keelson store --data-dir=/var/lib/keelson --name=m1")
+}
+
+/// Flags of a client that looks at the store.
+fn client_flags(command: Command) -> Command {
+    command.next_help_heading("Looking at the store").args([
+        Arg::new("endpoints").long("endpoints").help("Where the store is, if not as configured"),
+        Arg::new("cacert")
+            .long("cacert")
+            .value_hint(ValueHint::FilePath)
+            .help("Authorities that may have signed its certificate"),
+        Arg::new("cert").long("cert").value_hint(ValueHint::FilePath).help("Certificate to show to it"),
+        Arg::new("key").long("key").value_hint(ValueHint::FilePath).help("Key of that certificate"),
+        Arg::new("user").long("user").help("User, as name:password"),
+    ])
+}
+
+fn doctor() -> Command {
+    client_flags(store_flags(Command::new("doctor")))
+        .about("Check disk, limits, ports, certificates, clocks and quota")
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
+        .after_help(
+            "All flags of `keelson store` can be given: what it would start with is checked. Exit code 1 if something fails.\n\n\
+             Example:\n  keelson doctor --config-file=/etc/keelson/keelson.yml",
+        )
+}
+
+fn bundle() -> Command {
+    client_flags(store_flags(Command::new("bundle")))
+        .about("Write one archive with configuration, checks, metrics and logs, without secrets")
+        .args([
+            Arg::new("output").long("output").short('o').value_hint(ValueHint::FilePath).help("The archive (default keelson-debug.tar)"),
+            Arg::new("log").long("log").value_hint(ValueHint::FilePath).action(ArgAction::Append).help("A log to put in, again for more"),
+        ])
+        .after_help(
+            "All flags of `keelson store` can be given. Keys and values of the store are never in it.\n\n\
+             Example:\n  keelson debug bundle --config-file=/etc/keelson/keelson.yml --log=/var/log/keelson.log -o bundle.tar",
+        )
+}
+
+fn service() -> Command {
+    let path = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_hint(ValueHint::AnyPath).default_value(default).help(help)
+    };
+    Command::new("service")
+        .about("Show the systemd unit for this machine, or write it")
+        .args([
+            Arg::new("write")
+                .long("write")
+                .action(ArgAction::SetTrue)
+                .help("Write it, instead of showing it"),
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Show it (as without --write)"),
+            Arg::new("user").long("user").default_value("keelson").help("Who runs the store"),
+            path("config", "/etc/keelson/keelson.yml", "The configuration"),
+            path("data-dir", "/var/lib/keelson", "Where its data lies, as the configuration says"),
+            path("root", "/", "Write below this folder"),
+            Arg::new("program")
+                .long("program")
+                .value_hint(ValueHint::FilePath)
+                .help("The program (default: this one)"),
+        ])
+        .after_help("Example:\n  keelson install service --write --user=keelson")
 }
 
 fn store_flags(command: Command) -> Command {

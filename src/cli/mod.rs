@@ -1,11 +1,16 @@
 //! The command line: which command is asked for, under which name the program was started.
 //!
 //! Owns: dispatch and exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 after a graceful stop by a signal.
-//! Invariants: started through a link named `etcd` the program is etcd, flags, help and version included.
+//! Invariants: started through a link named `etcd` the program is etcd, flags, help and version included; through one
+//! named `etcdctl` it is the client.
 //! Called by: `main`.
 
+mod bundle;
 mod command;
 mod config;
+mod ctl;
+mod doctor;
+mod install;
 mod member;
 mod place;
 mod recover;
@@ -35,6 +40,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let program = arguments.first().map(String::as_str).unwrap_or_default();
     let link = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let rest = arguments.get(1..).unwrap_or_default();
+    if link == "etcdctl" {
+        return ctl::run(link, rest);
+    }
     if link != "etcd" {
         return keelson(&arguments, rest);
     }
@@ -50,11 +58,14 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// The program under its own name.
 fn keelson(arguments: &[String], rest: &[String]) -> ExitCode {
-    // Two of these take etcd's flags, whose rules are not clap's.
+    // Most of these take etcd's flags, whose rules are not clap's.
     match rest.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["store", ..] => return store::run(&rest[1..], flavor()),
         // The load generator has a command line of its own.
         ["bench", ..] => return keelson_bench::cli::run(rest),
+        ["ctl", ..] => return ctl::run("keelson ctl", &rest[1..]),
+        ["doctor", ..] => return doctor::run(&rest[1..], flavor()),
+        ["debug", "bundle", ..] => return bundle::run(&rest[2..], flavor()),
         ["config", "print", ..] => return config::print(&rest[2..], flavor()),
         _ => {}
     }
@@ -78,6 +89,10 @@ fn keelson(arguments: &[String], rest: &[String]) -> ExitCode {
             _ => report::print(&version::text()),
         },
         Some(("completion", matches)) => shell::completion(matches),
+        Some(("install", matches)) => match matches.subcommand() {
+            Some((_, matches)) => install::run(matches),
+            None => report::usage("install what?", "there is: keelson install service", 2),
+        },
         Some(("man", matches)) => shell::man(matches),
         Some(("snapshot", matches)) => snapshot::run(matches),
         Some(("recover", matches)) => recover::run(matches),

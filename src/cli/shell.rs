@@ -10,15 +10,29 @@ use clap_complete::{Shell, generate};
 
 use super::{command, report};
 
+/// The shells there are completions for.
+pub(super) const SHELLS: [&str; 4] = ["bash", "zsh", "fish", "powershell"];
+
 /// Prints the completions for the shell asked for.
 pub(super) fn completion(matches: &ArgMatches) -> ExitCode {
-    let shell = match matches.get_one::<String>("shell").map(String::as_str) {
-        Some("zsh") => Shell::Zsh,
-        Some("fish") => Shell::Fish,
-        _ => Shell::Bash,
+    named_completion(matches.get_one::<String>("shell").map_or("bash", String::as_str))
+}
+
+/// Prints the completions for a shell by its name.
+pub(super) fn named_completion(name: &str) -> ExitCode {
+    let Some(shell) = SHELLS
+        .iter()
+        .zip([Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell])
+        .find(|(known, _)| **known == name)
+    else {
+        return report::usage(
+            &format!("there are no completions for {name:?}"),
+            &format!("give one of {}", SHELLS.join(", ")),
+            1,
+        );
     };
     let mut out = Vec::new();
-    generate(shell, &mut command::tree(), "keelson", &mut out);
+    generate(shell.1, &mut command::tree(), "keelson", &mut out);
     report::print(&String::from_utf8_lossy(&out))
 }
 

@@ -26,13 +26,14 @@ fn child() {
     })
     .unwrap();
     lifecycle::install().unwrap();
-    lifecycle::ready();
+    // The server says so from inside its runtime, which then feeds the watchdog.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { lifecycle::ready() });
     // A child that nobody ends must not outlive its test for long.
     std::thread::spawn(|| {
         std::thread::park_timeout(LONGEST_LIFE);
         std::process::exit(99);
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(lifecycle::stop_requested());
     assert!(lifecycle::is_stop_requested());
     lifecycle::stopping();
@@ -57,7 +58,12 @@ impl Server {
         command
             .args(["--exact", "lifecycle::child", "--nocapture"])
             .env(ROLE, role)
-            .env_remove("NOTIFY_SOCKET");
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC");
+        if role == "watched" {
+            command.env("WATCHDOG_USEC", "300000");
+        }
         if let Some(socket) = notify {
             command.env("NOTIFY_SOCKET", socket);
         }
@@ -118,5 +124,22 @@ fn systemd_hears_of_ready_and_stopping() {
     assert_eq!(next(), "READY=1");
     server.signal("TERM");
     assert_eq!(next(), "STOPPING=1");
+    assert_eq!(server.ended_by(), Some(15));
+}
+
+#[test]
+fn the_watchdog_is_fed_while_the_runtime_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let server = Server::start("watched", path.to_str());
+    let mut buffer = [0; 256];
+    let mut fed = 0;
+    while fed < 3 {
+        let length = socket.recv(&mut buffer).expect("a note to systemd");
+        fed += usize::from(&buffer[..length] == b"WATCHDOG=1\n" || &buffer[..length] == b"WATCHDOG=1");
+    }
+    server.signal("TERM");
     assert_eq!(server.ended_by(), Some(15));
 }

@@ -1,4 +1,6 @@
 //! Starts the program under test, under its own name or through a link.
+//!
+//! Invariant: no variable of etcd or its client is inherited.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +23,8 @@ impl Program {
         let folder = tempfile::tempdir().expect("make a temporary folder");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_keelson"), folder.path().join("etcd"))
             .expect("make a link");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_keelson"), folder.path().join("etcdctl"))
+            .expect("make a link");
         Program { folder }
     }
 
@@ -31,6 +35,16 @@ impl Program {
     /// Runs `keelson` with these arguments to its end.
     pub(crate) fn keelson(&self, arguments: &[&str]) -> Outcome {
         self.run(PathBuf::from(env!("CARGO_BIN_EXE_keelson")), arguments, &[])
+    }
+
+    /// The same with variables set.
+    pub(crate) fn keelson_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
+        self.run(PathBuf::from(env!("CARGO_BIN_EXE_keelson")), arguments, variables)
+    }
+
+    /// Runs the link named `etcdctl` with these arguments to its end.
+    pub(crate) fn etcdctl(&self, arguments: &[&str]) -> Outcome {
+        self.run(self.folder.path().join("etcdctl"), arguments, &[])
     }
 
     /// Runs the link named `etcd` with these arguments to its end.
@@ -46,7 +60,7 @@ impl Program {
     fn run(&self, program: PathBuf, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
         let mut command = Command::new(program);
         for (name, _) in
-            std::env::vars().filter(|(name, _)| name.starts_with("ETCD_") || name == "NOTIFY_SOCKET")
+            std::env::vars().filter(|(name, _)| name.starts_with("ETCD") || name == "NOTIFY_SOCKET")
         {
             command.env_remove(name);
         }

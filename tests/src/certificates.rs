@@ -72,11 +72,16 @@ impl Authority {
 
     /// A certificate for servers and clients.
     pub fn issue(&self, subject: Subject<'_>) -> Leaf {
+        self.issue_from(subject, 2020)
+    }
+
+    /// The same, valid from the first day of a year on.
+    pub fn issue_from(&self, subject: Subject<'_>, year: i32) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(subject.name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
         params.not_after = rcgen::date_time_ymd(if subject.expired { 2021 } else { 2100 }, 1, 1);
         params.subject_alt_names = subject
             .hosts

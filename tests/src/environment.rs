@@ -11,6 +11,7 @@
 //! | `KEELSON_TEST_DIR` | where data directories go; must be a real file system for crash tests |
 //! | `KEELSON_TEST_SMALL_DISK` | a folder on a disk of some 300 MB, for the test that fills it; skipped without |
 //! | `KEELSON_TEST_LOGS` | `1`: print the servers' logs also when a test passes |
+//! | `KEELSON_TEST_SEED` | the seed of lines that `ctl` makes up; default 7 |
 //! | `KEELSON_TEST_RECORD` | `1`: tests with a recorded table print what the servers answer instead of comparing |
 
 use std::path::PathBuf;

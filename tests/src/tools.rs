@@ -74,10 +74,55 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// Whether it has printed a line by now.
+    pub fn has_line(&mut self) -> bool {
+        self.seen.extend(self.lines.try_iter());
+        !self.seen.is_empty()
+    }
+
+    /// Waits for a number of lines.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub fn await_count(&mut self, count: usize) {
+        self.await_that(&format!("{count} lines"), |seen| seen.len() >= count);
+    }
+
+    /// Waits for a line that begins so.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn await_line(&mut self, begin: &str) {
+        self.await_that(begin, |seen| seen.iter().any(|line| line.starts_with(begin)));
+    }
+
+    fn await_that(&mut self, what: &str, wanted: impl Fn(&[String]) -> bool) {
+        let deadline = Deadline::after(Duration::from_secs(20));
+        while !wanted(&self.seen) {
+            match self.lines.recv_timeout(deadline.left()) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("{}: only {:?}, no {what}", self.title, self.seen),
+            }
+        }
+    }
+
+    /// Asks it to stop, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        // SAFETY: two integers, no memory; the child has not been reaped, `self.child` still stands for it.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGINT) };
+    }
+}
+
 impl Shell {
     /// A shell for the given endpoints.
     pub fn new(program: PathBuf, endpoints: String) -> Self {
         Self { program, endpoints, transcript: Vec::new() }
+    }
+
+    /// Keelson is a client by its command `ctl`.
+    fn first_argument(&self) -> Option<&'static str> {
+        self.program.ends_with("keelson").then_some("ctl")
     }
 
     /// Other endpoints from now on.
@@ -108,7 +153,8 @@ impl Shell {
     /// Runs a command without noting it.
     pub fn quiet(&self, arguments: &[&str], stdin: &str) -> (Option<i32>, String, String) {
         let endpoints = format!("--endpoints={}", self.endpoints);
-        let all: Vec<&str> = std::iter::once(endpoints.as_str()).chain(arguments.iter().copied()).collect();
+        let first = self.first_argument().into_iter();
+        let all: Vec<&str> = first.chain([endpoints.as_str()]).chain(arguments.iter().copied()).collect();
         let output = run(&self.program, &all, stdin, COMMAND_WAIT);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (output.status.code(), text(output.stdout), text(output.stderr))
@@ -132,7 +178,8 @@ impl Shell {
     /// Starts a command that goes on.
     pub fn start(&self, arguments: &[&str]) -> Running {
         let endpoints = format!("--endpoints={}", self.endpoints);
-        let all: Vec<&str> = std::iter::once(endpoints.as_str()).chain(arguments.iter().copied()).collect();
+        let first = self.first_argument().into_iter();
+        let all: Vec<&str> = first.chain([endpoints.as_str()]).chain(arguments.iter().copied()).collect();
         let mut child = spawn(&self.program, &all);
         let output = child.stdout.take().expect("a pipe");
         let (send, lines) = mpsc::channel();
@@ -151,13 +198,7 @@ impl Shell {
     /// # Panics
     /// If they do not come.
     pub fn await_lines(&mut self, running: &mut Running, count: usize) {
-        let deadline = Deadline::after(Duration::from_secs(20));
-        while running.seen.len() < count {
-            match running.lines.recv_timeout(deadline.left()) {
-                Ok(line) => running.seen.push(line),
-                Err(_) => panic!("{}: only {:?} of {count} lines", running.title, running.seen),
-            }
-        }
+        running.await_count(count);
     }
 
     /// Stops a running command and notes the lines it has printed.

@@ -1,9 +1,9 @@
 //! etcdctl against the server under test and against real etcd: the same commands, the same output.
 //!
-//! `cargo test -p keelson-tests --test etcdctl`. Two clients: the pinned release, and 3.4 of the Debian package. Compared are
-//! exit codes, standard output and error texts, after masking ids, ports and durations (see `tools`).
+//! `cargo test -p keelson-tests --test etcdctl`. Three clients: the pinned release, 3.4 of the Debian package, and `keelson ctl`,
+//! which has to give the transcripts of the pinned one. Compared are exit codes, standard output and error texts, after masking ids, ports and durations (see `tools`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keelson_tests::cluster::{Cluster, Kind, Options, READY_WAIT};
 use keelson_tests::missing::{Feature, lacks};
@@ -27,8 +27,12 @@ async fn compare(
     script: impl AsyncFn(&mut Shell, &Cluster),
 ) {
     let Some(program) = client.require() else { return };
+    let mut runs: Vec<(Kind, PathBuf)> = servers().into_iter().map(|kind| (kind, program.clone())).collect();
+    if client == Program::Etcdctl && !runs.is_empty() {
+        runs.extend(Program::Keelson.require().map(|ctl| (Kind::subject(), ctl)));
+    }
     let mut transcripts = Vec::new();
-    for kind in servers() {
+    for (kind, program) in runs {
         let options = Options::new(kind, size).quick().flag("--log-level=error").flag("--bcrypt-cost=4");
         let cluster = Cluster::start(options).await.expect("the servers start");
         if let Some(feature) = needs
@@ -36,16 +40,19 @@ async fn compare(
         {
             return;
         }
-        let mut shell = Shell::new(program.clone(), cluster.endpoints());
+        let mut shell = Shell::new(program, cluster.endpoints());
         script(&mut shell, &cluster).await;
         transcripts.push(shell.transcript());
     }
-    if let [etcd, subject] = &transcripts[..] {
-        let different = etcd.split("\n\n").zip(subject.split("\n\n")).find(|(left, right)| left != right);
+    let Some((etcd, others)) = transcripts.split_first() else { return };
+    for (other, name) in others.iter().zip(["by etcdctl", "by keelson ctl"]) {
+        let different = etcd.split("\n\n").zip(other.split("\n\n")).find(|(left, right)| left != right);
         if let Some((left, right)) = different {
-            panic!("etcd says:\n{left}\n\n{:?} says:\n{right}", Kind::subject());
+            panic!("etcd says:\n{left}\n\n{:?} {name} says:\n{right}", Kind::subject());
         }
-        assert_eq!(etcd, subject);
+        assert_eq!(etcd, other);
+    }
+    {
         if keelson_tests::environment::switch("KEELSON_TEST_LOGS") {
             println!("{etcd}");
         }
