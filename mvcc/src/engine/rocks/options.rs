@@ -106,8 +106,8 @@ impl Shared {
         options.set_max_write_buffer_number(4);
         // Default is an eighth of the buffer: five families would hold megabytes for a handful of rows.
         options.set_arena_block_size(128 << 10);
-        // On every level: with zstd below, as denser as it is, unpacking was a third of a long list's time and packing
-        // took the processor from whoever writes.
+        // On every level: with zstd at the bottom, dense as it is, unpacking was a quarter of a long list's time, and
+        // packing took the processor from whoever writes.
         options.set_compression_type(DBCompressionType::Lz4);
         if family == Family::Hist {
             // Hardly ever read: merged half as often.
