@@ -6,6 +6,7 @@
 //! Source: etcd `api/v3rpc/rpctypes/error.go` (codes and texts), `server/etcdserver/api/v3rpc/util.go` (mapping).
 
 use keelson_mvcc::types::{ApplyError, AuthError, ReadError};
+use keelson_proto::code_name;
 use keelson_raftstore::consensus::{MemberError, ProposeError, ReadIndexError, TimeoutCause, TransferError};
 use tonic::{Code, Status};
 
@@ -26,7 +27,7 @@ impl WireError {
 
     /// The error as Go prints it; watch cancel reasons are written so.
     pub fn go_string(self) -> String {
-        format!("rpc error: code = {} desc = {}", go_code(self.code), self.text)
+        format!("rpc error: code = {} desc = {}", code_name(self.code), self.text)
     }
 }
 
@@ -249,29 +250,6 @@ fn from_timeout(cause: TimeoutCause) -> WireError {
         TimeoutCause::Plain => TIMEOUT,
         TimeoutCause::LeaderFailed => TIMEOUT_LEADER_FAIL,
         TimeoutCause::ConnectionLost => TIMEOUT_CONNECTION_LOST,
-    }
-}
-
-/// A code as grpc-go prints it.
-fn go_code(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
     }
 }
 

@@ -11,8 +11,11 @@
 // Generated code: documented by the `.proto` files, and not ours to lint.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
+mod code;
 #[cfg(feature = "dynamic")]
 pub mod dynamic;
+
+pub use code::code_name;
 
 /// Key-values and events.
 pub mod mvccpb {

@@ -12,8 +12,9 @@ mod server;
 use std::time::Duration;
 
 use futures::future::join_all;
+use keelson_proto::code_name;
 use keelson_proto::etcdserverpb as pb;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::failure::{CONNECTION, ERROR, Failure};
 use crate::go;
@@ -102,28 +103,6 @@ pub(crate) fn text_of(status: &Status) -> String {
         return status.message().to_owned();
     }
     format!("rpc error: code = {} desc = {}", code_name(status.code()), status.message())
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
-    }
 }
 
 /// The status of the member this client is connected to, or nothing soon enough. Never explained itself.
